@@ -1,7 +1,7 @@
-//! Builds the BPF object, `$OUT_DIR/agent-ebpf`, out of the package in `../../ebpf`.
+//! Builds the BPF object, `$OUT_DIR/agent-ebpf`, from the package in `../../ebpf`.
 //!
-//! The kernel side compiles on the pinned stable toolchain: `RUSTC_BOOTSTRAP=1` lets it build its own `core` out of the
-//! component rust-src, as the Linux kernel builds its Rust. No other compilation sees that variable.
+//! The BPF programs compile with the pinned stable toolchain. `RUSTC_BOOTSTRAP=1` lets it build `core` for their target
+//! from the component rust-src, as the Linux kernel builds its Rust code. No other compilation sees that variable.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya_build::{Package, Toolchain, build_ebpf};
 
 const SOURCE: &str = "../../ebpf";
-/// What shapes the object beside its source: the versions of its dependencies and the profile.
+/// The files that the object depends on beside its source: they have the versions of its dependencies and the profile.
 const MANIFESTS: [&str; 2] = ["../../Cargo.toml", "../../Cargo.lock"];
 const TOOLS: &str = "../../target/tools/bin";
 
@@ -26,13 +26,13 @@ fn object() -> Result<()> {
     for path in [SOURCE].iter().chain(&MANIFESTS) {
         println!("cargo::rerun-if-changed={path}");
     }
-    // The source that the object in OUT_DIR was built from, kept beside it.
+    // The source that the object was built from is kept beside the object in OUT_DIR.
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
     let (object, built_from) = (out.join("agent-ebpf"), out.join("agent-ebpf.source"));
     let source = text_below(Path::new(SOURCE))?;
 
     let sysroot = sysroot()?;
-    // Where the toolchain keeps the source of the standard library when it has the component rust-src.
+    // The toolchain has the standard library's source here if it has the component rust-src.
     if !sysroot.join("lib/rustlib/src/rust/library").is_dir() {
         if object.is_file() && fs::read(&built_from).is_ok_and(|earlier| earlier == source) {
             println!(
@@ -50,11 +50,11 @@ fn object() -> Result<()> {
 }
 
 fn build(path: &OsString) -> Result<()> {
-    // SAFETY: the environment must not be read by another thread meanwhile, and this program has only one so far.
+    // SAFETY: no other thread may read the environment during the call, and this program has only one thread so far.
     unsafe {
         env::set_var("PATH", path);
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        // aya-build turns each line that cargo says into a warning: "Compiling" and "Finished" are none.
+        // aya-build prints each line of cargo's output as a warning. This leaves out "Compiling" and "Finished".
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     let package = Package {
@@ -66,7 +66,7 @@ fn build(path: &OsString) -> Result<()> {
         .context("the BPF programs did not build")
 }
 
-/// The toolchain of the cargo that runs this, else the pinned one.
+/// The toolchain that runs this build script, or the pinned one if that is unknown.
 fn toolchain() -> Result<String> {
     if let Ok(running) = env::var("RUSTUP_TOOLCHAIN") {
         return Ok(running);
@@ -82,8 +82,8 @@ fn toolchain() -> Result<String> {
         .ok_or_else(|| anyhow!("rust-toolchain.toml has no line `channel = \"…\"`"))
 }
 
-/// Takes what is for debuggers out of the object, nine tenths of it: `.BTF.ext` says which line of the source an instruction
-/// comes from.
+/// Removes debugging information, which is nine tenths of the object. `.BTF.ext` says which line of the source an
+/// instruction comes from.
 fn strip(object: &Path, sysroot: &Path) -> Result<()> {
     let host = env::var("HOST").context("cargo sets HOST")?;
     let status = Command::new(
@@ -118,7 +118,10 @@ fn sysroot() -> Result<PathBuf> {
     Ok(PathBuf::from(sysroot.trim_end()))
 }
 
-/// The directory that `cargo xtask setup` fills and behind it PATH, when either has bpf-linker.
+/// Returns a PATH with the directory that `cargo xtask setup` fills before the present PATH.
+///
+/// # Errors
+/// No directory in it has bpf-linker.
 fn path_with_linker() -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     let tools = env::current_dir()?.join(TOOLS);
@@ -134,7 +137,7 @@ fn path_with_linker() -> Result<OsString> {
     env::join_paths(places).context("PATH cannot take target/tools/bin")
 }
 
-/// The paths and contents of all files below `directory`, in order, as one text.
+/// The paths and contents of all files below `directory`, in the order of the paths, as one text.
 fn text_below(directory: &Path) -> Result<Vec<u8>> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;

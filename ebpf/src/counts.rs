@@ -1,5 +1,5 @@
-//! What is counted in the kernel, cgroup by cgroup. These maps are the truth that counters in
-//! `/metrics` come from: a record that the ring has no room for loses no count.
+//! The counters that the programs keep in the kernel, by cgroup. The counters in `/metrics` come from these maps: an
+//! event whose record finds no room in the ring is counted all the same.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -13,6 +13,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 
+/// The counts of each cgroup. A cgroup that finds no room here is counted under [`OVERFLOW`].
 #[map]
 static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -20,20 +21,21 @@ static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CG
 #[map]
 static INITS: HashMap<CgroupKey, ProcessKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The cgroup that each init process was first in. It may be in another one by now, below that.
+/// The cgroup whose init process each process is. The process may have moved to a cgroup below that one since.
 #[map]
 static FIRSTS: HashMap<ProcessKey, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The kernel's count of kills in each memory cgroup that had one, as of the last one. Apart from
-/// [`COUNTS`], where cgroups may share an entry.
+/// The kernel's count of OOM kills in each memory cgroup, as it was at the last kill that was counted. A separate map
+/// from [`COUNTS`], where cgroups may share an entry.
 #[map]
 static KILLS: HashMap<CgroupKey, u64> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// OOM kills of the host, by [`agent_ebpf::Constraint`].
+/// OOM kills on the host, by [`agent_ebpf::Constraint`].
 #[map]
 static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
 
-/// Not on the stack, of which older kernels give a program 512 bytes in all.
+/// The counts of a new entry. They are a static because they are too large for the stack, which older kernels limit
+/// to 512 bytes for all frames of a program.
 static NO_COUNTS: Counts = Counts {
     forks: 0,
     threads: 0,
@@ -61,26 +63,26 @@ const NOTHING_SENT: Sent = Sent {
     in_batch: 0,
 };
 
-/// The counts of `key`, or those of all that found no room.
+/// The counts of `key`, for which an entry is made if there is none. If there is no room, the counts of [`OVERFLOW`].
 #[inline(always)]
 pub fn of(key: &CgroupKey) -> Option<*mut Counts> {
     if let Some(counts) = COUNTS.get_ptr_mut(key) {
         return Some(counts);
     }
-    // Another CPU may insert the same key first: what counts is that it is there.
+    // Another CPU may insert the same key first, which serves as well.
     let _ = COUNTS.insert(key, &NO_COUNTS, BPF_NOEXIST.into());
     COUNTS
         .get_ptr_mut(key)
         .or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
 }
 
-/// Those of `key` where it has some, without making an entry.
+/// The counts of `key`, if it has an entry.
 #[inline(always)]
 pub fn known(key: &CgroupKey) -> Option<*mut Counts> {
     COUNTS.get_ptr_mut(key)
 }
 
-/// Adds `n` to a counter in a map.
+/// Adds `n` to a counter in a map, atomically and modulo 2^64: `u64::MAX` subtracts 1.
 #[inline(always)]
 pub fn add(counter: *mut u64, n: u64) {
     // SAFETY: `counter` is an aligned field of a map's value, which lives as long as the program
@@ -88,10 +90,10 @@ pub fn add(counter: *mut u64, n: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
 }
 
-/// Counts a call by the namespace types it asked for, or as failed.
+/// Counts a call of one of the namespace calls: under each namespace type in `flags`, or as failed.
 #[inline(always)]
 pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
-    // SAFETY: `counts` is a map's value; the indexes are the enums' own.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs; the indexes are the enums' own.
     unsafe {
         if failed {
             add(&raw mut (*counts).failed[call as usize], 1);
@@ -99,7 +101,7 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
         }
         let mut i = 0;
         while i < NAMESPACE_TYPES {
-            // 0 or 1, without a branch: eight of them in a row are 256 ways for a verifier to follow.
+            // 0 or 1, without a branch: the verifier would follow 256 paths through eight branches in a row.
             let asked = flags >> NamespaceType::ALL[i].clone_flag().trailing_zeros() & 1;
             add(&raw mut (*counts).calls[call as usize][i], asked);
             i += 1;
@@ -107,23 +109,24 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
     }
 }
 
-/// Whether a cgroup that has `sent` may send one more record at `now` (ns), when the ring has been
-/// written up to position `written` and read up to `read`. Two CPUs that ask at once may both get the
-/// last one: the bounds are on the order of magnitude.
+/// Whether the cgroup that has `sent` may send one more record, which is counted if so.
 ///
-/// The bound in time keeps a cgroup from taking all of the reader's time; the bound in the ring
-/// keeps it from pushing out others when the reader gets no time.
+/// `now` is in ns of CLOCK_BOOTTIME; the ring has been written up to position `written` and read up to `read`. The
+/// bounds are approximate: two CPUs that ask at once may both get the last record.
+///
+/// The bound on records per second keeps a cgroup from taking all of the reader's time. The bound on unread records
+/// keeps it from taking the room of other cgroups when the reader gets no time.
 #[inline(always)]
 pub fn may_send(sent: *mut Sent, bounds: RareBounds, now: u64, written: u64, read: u64) -> bool {
-    // SAFETY: `sent` is of a map's value.
+    // SAFETY: `sent` is a field of a map's value, which is valid while the program runs; any bytes are a valid `Sent`.
     let sent = unsafe { &mut *sent };
     let second = now / 1_000_000_000;
     if sent.second != second {
         sent.second = second;
         sent.in_second = 0;
     }
-    // A batch ends when all before it has been read. One that is to begin where nothing was written
-    // yet is of an earlier ring.
+    // A batch ends when the reader has read all that was written before the batch began. A batch that began beyond
+    // what is written is left from an earlier ring: the counts outlive the ring on a bpffs.
     if sent.batch <= read || sent.batch > written {
         sent.batch = written;
         sent.in_batch = 0;
@@ -136,7 +139,7 @@ pub fn may_send(sent: *mut Sent, bounds: RareBounds, now: u64, written: u64, rea
     true
 }
 
-/// Counts a kill of the host, by the number of its [`agent_ebpf::Constraint`].
+/// Counts an OOM kill on the host, by the number of its [`agent_ebpf::Constraint`].
 #[inline(always)]
 pub fn oom_kill(constraint: u32) {
     if let Some(counter) = OOM_KILLS.get_ptr_mut(constraint) {
@@ -144,34 +147,34 @@ pub fn oom_kill(constraint: u32) {
     }
 }
 
-/// How many kills there are of which `now`, the kernel's count for a memory cgroup, is the first
-/// news. The kernel serializes OOM kills by `oom_lock`.
+/// How many kills the kernel's count for a memory cgroup, `now`, has more than the last count seen, which it replaces.
+/// The kernel serializes OOM kills by `oom_lock`.
 #[inline(always)]
 pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
-    // SAFETY: only this program writes to an entry while it is there.
+    // SAFETY: any number is a valid value, and only this program changes an entry.
     let known = unsafe { KILLS.get(memcg) }.copied().unwrap_or_default();
     if now <= known {
         return 0;
     }
-    // Without room the next mark counts these kills again: rather twice than never.
+    // If the map is full, the next mark counts these kills again, which is better than not to count them.
     let _ = KILLS.insert(memcg, now, 0);
     now - known
 }
 
-/// Makes the process the first one of its cgroup; false where there is one.
+/// Makes `init` the init process of the cgroup `key`. False if the cgroup has one, or if there is no room.
 #[inline(always)]
 pub fn adopt_init(key: &CgroupKey, init: &ProcessKey) -> bool {
     INITS.insert(key, init, BPF_NOEXIST.into()).is_ok() && FIRSTS.insert(init, key, 0).is_ok()
 }
 
-/// The cgroup that the process is, or was, the first one of.
+/// The cgroup whose init process `process` is.
 #[inline(always)]
 pub fn init_of(process: &ProcessKey) -> Option<CgroupKey> {
-    // SAFETY: an entry is written once.
+    // SAFETY: any bytes are a valid key, and an entry does not change once it is written.
     unsafe { FIRSTS.get(process) }.copied()
 }
 
-/// Forgets an init process; false where it is none, or another CPU did.
+/// Forgets an init process. False if the process is none, or another CPU has forgotten it.
 #[inline(always)]
 pub fn forget_init(init: &ProcessKey) -> bool {
     let Some(key) = init_of(init) else {

@@ -1,4 +1,4 @@
-//! The only writer of the rings. What it cannot send it counts, kind by kind.
+//! The only writer of the rings. It counts the records that it cannot send, by kind.
 
 use agent_ebpf::{
     FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, OOM_RESERVE, RARE_RING_BYTES, RareBounds,
@@ -21,34 +21,36 @@ use crate::{
 #[map]
 static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 
-/// Rings of records of forks, execs and exits that somebody wants, which CPUs share among them: what one of them writes to,
-/// another takes half a microsecond to fetch, and a ring has three such lines. The agent makes it an array of maps, which no
-/// type of the library is, and maps the rings' memory while somebody reads them.
+/// The rings of forks, execs and exits that a watcher wants. CPUs share the rings: a CPU takes half a microsecond to
+/// fetch a cache line that another CPU wrote, and each record writes to three lines of its ring.
+///
+/// The agent makes this an array of maps, for which aya has no type. It maps the rings' memory only while a watcher
+/// reads them.
 #[map]
 static FREQUENT: Array<u32> = Array::with_max_entries(FREQUENT_RINGS, 0);
 
-/// What became of the records, by [`RecordKind`].
+/// The outcomes of records, by [`RecordKind`].
 #[map]
 static OUTCOMES: PerCpuArray<RecordOutcomes> = PerCpuArray::with_max_entries(KINDS as u32, 0);
 
-/// `BPF_RB_AVAIL_DATA`: the bytes written and not yet read.
+/// `BPF_RB_AVAIL_DATA` (`include/uapi/linux/bpf.h`): the bytes written and not yet read.
 const UNREAD: u64 = 0;
 
-/// `BPF_RB_CONS_POS` and `BPF_RB_PROD_POS`: up to where the ring has been read and written, in bytes
-/// since it was made.
+/// `BPF_RB_CONS_POS` and `BPF_RB_PROD_POS` (`include/uapi/linux/bpf.h`): the positions up to which the ring has been
+/// read and written, in bytes since it was made.
 const READ: u64 = 2;
 const WRITTEN: u64 = 3;
 
-/// Adds one to a counter of [`RecordOutcomes`]. Atomically: where the kernel may preempt a program, as with
-/// trampolines, another one of the same CPU can come in between.
+/// Adds one to a counter of [`RecordOutcomes`]. The addition is atomic: the kernel can preempt some programs, such as
+/// those of trampolines, and another program on the same CPU may then add to the counter.
 macro_rules! count {
     ($outcomes:ident.$counter:ident) => {
-        // SAFETY: a map's value.
+        // SAFETY: the pointer is to a map's value, which is valid while the program runs.
         counts::add(unsafe { &raw mut (*$outcomes).$counter }, 1)
     };
 }
 
-/// The counters of `kind` on this CPU, with one more `seen`.
+/// Counts a record of `kind` as `seen`, and returns the counters of `kind` on this CPU.
 #[inline(always)]
 fn see(kind: RecordKind) -> Option<*mut RecordOutcomes> {
     let outcomes = OUTCOMES.get_ptr_mut(kind as u32)?;
@@ -64,7 +66,7 @@ pub fn unwanted(kind: RecordKind) {
     }
 }
 
-/// Counts an event of which nothing could be kept.
+/// Counts a record that is lost because a ring or a map is full.
 #[inline(always)]
 pub fn no_room(kind: RecordKind) {
     if let Some(outcomes) = see(kind) {
@@ -72,15 +74,16 @@ pub fn no_room(kind: RecordKind) {
     }
 }
 
-/// Sends a record of `kind`: the header, with `caller`, the running task, is filled here, the rest
-/// by `fill`, which must write every field.
+/// Sends a record of `kind`. This function fills the header, with the running task as the caller; `fill` must write
+/// every other field.
 #[inline(always)]
 pub fn send<T: 'static>(kind: RecordKind, fill: impl FnOnce(*mut T)) {
     let Some(outcomes) = see(kind) else { return };
     submit(kind, task::current(), outcomes, fill);
 }
 
-/// Sends a rare record, unless only the reserve for OOM kills is left in the ring.
+/// Sends a rare record, unless only the reserve for OOM kills is left in the ring. `fill` must write every field
+/// behind the header.
 #[inline(always)]
 pub fn send_unless_full<T: 'static, const TYPED: bool>(
     kind: RecordKind,
@@ -96,8 +99,10 @@ pub fn send_unless_full<T: 'static, const TYPED: bool>(
     submit(kind, caller, outcomes, fill);
 }
 
-/// Sends a rare record within the bounds that keep one container, which has `sent`, from flooding the ring.
-/// Whether the record is in the ring.
+/// Sends a rare record, unless the cgroup that has `sent` would exceed its bounds or the ring is full up to the
+/// bounds' reserve. The bounds keep one container from flooding the ring.
+///
+/// Returns whether the record is in the ring.
 #[inline(always)]
 pub fn send_bounded<T: 'static, const TYPED: bool>(
     kind: RecordKind,
@@ -122,15 +127,16 @@ pub fn send_bounded<T: 'static, const TYPED: bool>(
     submit(kind, caller, outcomes, fill)
 }
 
-/// Up to where the ring has been read, and written. Asked for in this order, it has been written at
-/// least as far as it has been read.
+/// The positions up to which the rare ring has been read and written.
+///
+/// The read position is queried first, so that it is never above the written position.
 #[inline(always)]
 fn positions() -> (u64, u64) {
     let read = RARE.query(READ);
     (read, RARE.query(WRITTEN))
 }
 
-/// Whether there was room.
+/// Sends a record to the rare ring. Returns whether there was room.
 #[inline(always)]
 fn submit<T: 'static, const TYPED: bool>(
     kind: RecordKind,
@@ -150,7 +156,7 @@ fn submit<T: 'static, const TYPED: bool>(
     true
 }
 
-/// Sends a record of a frequent event to the ring of these.
+/// Sends a record of a frequent event to this CPU's ring. `fill` must write every field behind the header.
 #[inline(always)]
 pub fn send_frequent<T: 'static, const TYPED: bool>(
     kind: RecordKind,
@@ -179,14 +185,15 @@ fn ring_of_cpu() -> Option<&'static RingBuf> {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let ring = FREQUENT.get_ptr(cpu & config!(rings_mask) as u32)?;
-    // SAFETY: what an array of maps holds is a map, and these are rings; like those of statics, it is but a name to the
-    // helpers.
+    // SAFETY: the kernel returns a pointer to one of the rings that the array holds. The programs only pass it to
+    // helpers, as they pass the address of a static map.
     Some(unsafe { &*ring.cast::<RingBuf>() })
 }
 
-/// How to submit a frequent record: a wake-up costs as much as several events, and the reader looks
-/// by itself often enough. Only the record that crosses the threshold wakes it, or the next, where
-/// two CPUs cross it at once.
+/// The flags to submit a frequent record with: only the record that crosses [`FREQUENT_WAKE_BYTES`] wakes the reader,
+/// or the next record where two CPUs cross it at once.
+///
+/// A wake-up costs as much as several events, and the reader looks into the rings at intervals anyway.
 #[inline(always)]
 fn wake<T>(ring: &RingBuf) -> u64 {
     let record = (BPF_RINGBUF_HDR_SZ as u64 + size_of::<T>() as u64).next_multiple_of(8);
@@ -200,7 +207,7 @@ fn wake<T>(ring: &RingBuf) -> u64 {
 
 #[inline(always)]
 fn fill_header<const TYPED: bool>(kind: RecordKind, caller: Pointer<TYPED>, header: *mut Header) {
-    // SAFETY: every record begins with a header.
+    // SAFETY: `header` points to memory reserved in a ring for a record, and every record begins with a header.
     let header = unsafe { &mut *header };
     header.kind = kind as u32;
     header.zero = 0;

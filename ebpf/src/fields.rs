@@ -1,12 +1,12 @@
-//! The kernel fields that the programs read. Rust's BPF target has no CO-RE relocations: the agent
-//! finds each offset in the running kernel's BTF and gives them to the programs as constants.
+//! The kernel fields that the programs read. Rust's BPF target has no CO-RE relocations, so the agent finds the offset
+//! of each field in the running kernel's BTF and passes the offsets to the programs as constants.
 
-/// A field and where it stands: `member.member` of a struct, a struct's size or BTF id, or an enumerator.
+/// A value that the agent looks up in the kernel's BTF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// The offset of `member.member` in a struct.
+    /// The offset in bytes of `member` or `member.member` in a struct.
     Member(&'static str, &'static str),
-    /// The size of a struct.
+    /// The size of a struct in bytes.
     Size(&'static str),
     /// The BTF id of a struct.
     Id(&'static str),
@@ -14,11 +14,11 @@ pub enum Lookup {
     Enumerator(&'static str, &'static str),
 }
 
-/// A value that a kernel need not have, because it is older or built without it.
+/// The value of an optional field that the running kernel does not have, because it is older or built without it.
 pub const ABSENT: u32 = u32::MAX;
 
-/// The number of the helper that a call of `bpf_rdonly_cast` has before the agent puts in what this kernel has: no
-/// helper's.
+/// The number that marks a call of `bpf_rdonly_cast` in the object; no helper has this number. The agent replaces each
+/// such call before it loads a program.
 pub const CAST: i32 = 0x0ca5_7000;
 
 macro_rules! fields {
@@ -124,22 +124,22 @@ fields! {
     RegsCx: Optional Member("pt_regs", "cx"),
 }
 
-/// All that the programs are told when they are loaded.
+/// The constants that the agent passes to the programs when it loads them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramConfig {
     /// The programs run only while the `ACTIVE` map holds this number.
     pub generation: u64,
-    /// Bytes of a page are 1 shifted left by this.
+    /// The binary logarithm of the page size in bytes.
     pub page_shift: u64,
-    /// How many rings of frequent records there are, less 1: a power of two.
+    /// The number of rings of frequent records, which is a power of two, less 1.
     pub rings_mask: u64,
-    /// [`Field`] by [`Field`].
+    /// The value of each [`Field`], by its discriminant.
     pub fields: [u32; FIELD_COUNT],
-    /// 1 where `mm_struct.rss_stat` is an array of `percpu_counter` (from 6.2 on), 0 where it is
-    /// one of `atomic_long_t`.
+    /// 1 if `mm_struct.rss_stat` is an array of `percpu_counter` (from Linux 6.2 on), 0 if it is one of
+    /// `atomic_long_t`.
     pub rss_percpu: u32,
-    /// 1 where `sched_process_exit` says itself whether the process ends with this thread.
+    /// 1 if the tracepoint `sched_process_exit` has the argument `group_dead`, else 0.
     pub exit_group_dead: u32,
 }
 

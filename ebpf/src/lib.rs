@@ -1,6 +1,6 @@
-//! The contract between the BPF programs and the agent: records, counters, the kernel fields that
-//! the programs read, and the names of maps and programs. Both sides compile this file; it has no
-//! dependencies and no code that runs in the kernel.
+//! The contract between the BPF programs and the agent: the layout of records and map values, the kernel fields that
+//! the programs read, and the names and bounds that both sides use. Both sides compile this library. It has no
+//! dependencies.
 
 #![warn(missing_docs, unreachable_pub)]
 #![no_std]

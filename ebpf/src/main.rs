@@ -1,7 +1,7 @@
-//! The BPF programs: what runs in the kernel. Each hook is a file in `probes`.
+//! The BPF programs, which run in the kernel. The files in `probes` have the hooks.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// The target has atomic adds, but not all that `AtomicU64::fetch_add` is defined by.
+// The target has atomic additions, but not all the operations that `AtomicU64` needs: the programs use the intrinsic.
 #![cfg_attr(
     target_arch = "bpf",
     feature(core_intrinsics),
@@ -36,7 +36,8 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The kernel gives its GPL-only helpers to programs that say so here; CONTRIBUTING.md explains the licence.
+/// The kernel lets programs call GPL-only helpers if this names a licence that is compatible with the GPL
+/// (`license_is_gpl_compatible`, `include/linux/license.h`). CONTRIBUTING.md explains the licence.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

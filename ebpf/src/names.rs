@@ -4,7 +4,7 @@
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident, $count:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$meta])*
-        #[allow(missing_docs, reason = "a variant without a doc is said by its name")]
+        #[allow(missing_docs, reason = "a variant without a doc is explained by its name")]
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $type { $($(#[$vmeta])* $variant,)* }
@@ -39,12 +39,12 @@ named! {
         CgroupMkdir = "cgroup_mkdir",
         CgroupRmdir = "cgroup_rmdir",
         CgroupPopulated = "cgroup_populated",
-        /// An exec. Sent while a watcher wants it, and always for the init process of a cgroup with
-        /// a mount namespace of its own.
+        /// An exec. The program sends it while a watcher wants it. It always sends the exec by which a process in
+        /// another mount namespace than the host's becomes the init process of its cgroup.
         Exec = "exec",
-        /// The end of a process. Sent while a watcher wants it, and always for an init process.
+        /// The end of a process. The program sends it while a watcher wants it, and always for an init process.
         Exit = "exit",
-        /// The birth of a process. Sent while a watcher wants it.
+        /// The birth of a process. The program sends it while a watcher wants it.
         Fork = "fork",
         /// A process of a container is in a namespace of the host that the container does not have.
         Escape = "escape",
@@ -105,8 +105,8 @@ impl NamespaceType {
         }
     }
 
-    /// The namespace that unshare(2) and setns(2) change at once: a pid or time namespace is the
-    /// children's first.
+    /// The namespace that unshare(2) and setns(2) change at once. For the pid and time types it is that of the caller's
+    /// future children.
     pub const fn namespace(self) -> Namespace {
         match self {
             Self::Cgroup => Namespace::Cgroup,
@@ -133,7 +133,7 @@ pub const CLONE_NEW_ANY: u64 = {
 };
 
 named! {
-    /// The calls that make or enter namespaces, in the order of their kinds.
+    /// The calls that make or enter namespaces, in the order of their [`RecordKind`]s.
     Call, CALLS {
         Clone = "clone",
         Unshare = "unshare",
@@ -142,9 +142,8 @@ named! {
 }
 
 named! {
-    /// The hierarchies in which a task's cgroup is captured: those of three v1 controllers, and
-    /// v2. A task is counted under the first non-root cgroup in this order. A controller that is
-    /// on v2 has no hierarchy of its own.
+    /// The hierarchies in which the programs capture a task's cgroup: those of three v1 controllers, and v2. They count
+    /// a task under the first non-root cgroup in this order. A controller that is on v2 has no hierarchy of its own.
     Hierarchy, HIERARCHIES {
         Memory = "memory",
         Pids = "pids",
@@ -156,7 +155,7 @@ named! {
 named! {
     /// What was short when the OOM killer ran (`enum oom_constraint`, `include/linux/oom.h`).
     Constraint, CONSTRAINTS {
-        /// The host's memory.
+        /// The host's memory, not that of a cpuset, memory policy or memory cgroup.
         None = "none",
         Cpuset = "cpuset",
         MemoryPolicy = "mempolicy",
@@ -178,43 +177,47 @@ named! {
 }
 
 named! {
-    /// By what a process came into a namespace of the host.
+    /// How a process came into a namespace of the host.
     How, HOWS {
         Setns = "setns",
         Unshare = "unshare",
-        /// By nothing that a probe saw, or could tell of: it was there at an exec, or at a look at all processes.
+        /// No probe saw how, or the record of it found no room. The process was found in the namespace at an exec, or
+        /// at a check of all processes.
         Unseen = "unseen",
     }
 }
 
-/// The longest cgroup path that a record carries, in bytes; a longer one is cut.
+/// The bytes that a record has for a cgroup's path and its NUL. The program cuts a longer path.
 pub const PATH_MAX: usize = 1024;
 
-/// Entries of the map of counts: cgroups counted apart; more of them are counted together.
+/// The most cgroups that the programs count each by itself: the entries of the map of counts. Further cgroups are
+/// counted together under [`crate::OVERFLOW`].
 pub const COUNTED_CGROUPS: u32 = 16_384;
 
-/// Cgroups made below one container's whose processes are watched for escapes, at most.
+/// The most cgroups below one container's whose processes the programs check for escapes.
 pub const WATCHED_BELOW: u64 = 1024;
 
-/// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
+/// The bounds on the records of namespace calls, or of escapes, that one cgroup may send to the rare ring. Records
+/// beyond the bounds are counted as suppressed.
 #[derive(Clone, Copy, Debug)]
 pub struct RareBounds {
     /// Records that one cgroup may send in a second.
     pub per_second: u64,
-    /// Before what was in the ring is read: at most twice as many of its are unread.
+    /// Records that one cgroup may send in a batch, which ends when the reader has read up to where it began. At most
+    /// twice as many of the cgroup's records are unread at a time.
     pub unread: u64,
-    /// Bytes of the ring that they leave free.
+    /// The bytes of the ring that these records leave free.
     pub reserve: u64,
 }
 
-/// The bounds of namespace calls: a cgroup's unread are about half of the ring.
+/// The bounds on namespace calls. The unread records of one cgroup take at most about half of the ring.
 pub const CALL_BOUNDS: RareBounds = RareBounds {
     per_second: 10_000,
     unread: 1500,
     reserve: RARE_RING_RESERVE,
 };
 
-/// The bounds of escapes, of which namespace calls use up nothing: a container cannot hide one behind
+/// The bounds on escapes. They are apart from those on namespace calls: a container cannot hide an escape behind many
 /// calls.
 pub const ESCAPE_BOUNDS: RareBounds = RareBounds {
     per_second: 100,
@@ -222,29 +225,29 @@ pub const ESCAPE_BOUNDS: RareBounds = RareBounds {
     reserve: OOM_RESERVE,
 };
 
-/// Bytes of an exec's arguments that a record carries, with the NULs between them; what is longer is
-/// cut.
+/// The bytes that a record has for an exec's arguments with their NULs. The program cuts longer ones.
 pub const ARGV_MAX: usize = 1024;
 
-/// Bytes of all rings of frequent records together: forks, execs and exits that somebody wants.
+/// The bytes of all rings of frequent records together: forks, execs and exits that a watcher wants.
 pub const FREQUENT_BYTES: u32 = 1 << 25;
 
-/// As many rings they are at most, a power of two.
+/// The most rings of frequent records: a power of two.
 pub const FREQUENT_RINGS: u32 = 8;
 
-/// The reader of the frequent records is woken when the bytes unread of one ring come to this.
+/// The number of unread bytes in one ring of frequent records at which a program wakes the reader.
 pub const FREQUENT_WAKE_BYTES: u64 = 256 << 10;
 
-/// The bit of `WANTED` that says to look into `EXCLUDED`; the others are `1 << Kind`.
+/// The bit of the map `WANTED` that excludes the cgroups in the map `EXCLUDED`. The other bits are
+/// `1 << RecordKind`.
 pub const WANTED_FILTERED: u64 = 1 << 63;
 
-/// Bytes of the ring of rare records.
+/// The bytes of the ring of rare records.
 pub const RARE_RING_BYTES: u32 = 1 << 21;
 
-/// Bytes of the rare ring that records of namespace calls leave free for those of OOM kills, cgroups
-/// and escapes, so that no container can push these out.
+/// The bytes of the rare ring that records of namespace calls leave free for those of OOM kills, cgroups, init
+/// processes and escapes, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
-/// Bytes of the rare ring that records of cgroups, init processes and escapes leave free for those of
-/// OOM kills. A scan finds what such a record would have reported.
+/// The bytes of the rare ring that records of cgroups, init processes and escapes leave free for those of OOM kills.
+/// When such a record is lost, the agent's next scan finds what it would have reported.
 pub const OOM_RESERVE: u64 = RARE_RING_RESERVE / 2;

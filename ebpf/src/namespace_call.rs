@@ -1,9 +1,11 @@
-//! Calls that make or enter namespaces, whatever hooks them. A call of unshare(2) or setns(2) leaves something at its
-//! beginning, and is counted and sent at its end; clone(2) and clone3(2) come here once.
+//! The calls that make or enter namespaces, for all mechanisms that hook them.
 //!
-//! The end is missed where any tracer attaches to the function or detaches from it meanwhile: the kernel then skips the
-//! programs there are at its end (`bpf_tramp_image_put`, `kernel/bpf/trampoline.c`). Programs at a function's beginning it never
-//! skips so. That is why a call that succeeded is counted at the beginning of what such a call does last.
+//! At the beginning of an unshare(2) or setns(2), [`begin`] stores the caller's namespaces; at its end, [`end`] counts
+//! the call and sends the record. A clone(2) or clone3(2) is counted and sent by [`cloned`].
+//!
+//! If any tracer attaches to the function or detaches from it during the call, the kernel skips the programs at the
+//! function's end (`bpf_tramp_image_put`, `kernel/bpf/trampoline.c`). It never skips those at a function's beginning.
+//! So a call that succeeds is counted at the beginning of the last function that it runs (`perf_event_namespaces`).
 
 use agent_ebpf::{
     CALL_BOUNDS, CLONE_NEW_ANY, Call, CloneRecord, How, NAMESPACE_TYPES, NamespaceCallRecord,
@@ -23,15 +25,16 @@ use crate::{
     task::{self, Probed},
 };
 
-/// Calls under way, by pid and tid: the beginning leaves here what the end needs.
+/// The calls under way, by pid and tid: what [`begin`] stores for [`end`].
 #[map]
 static PENDING: HashMap<u64, PendingCall> = HashMap::with_max_entries(16_384, 0);
 
-/// The number of entries in [`PENDING`]. Where it is 0, as mostly, nothing is looked for there at each birth and exit.
+/// The number of entries in [`PENDING`]. It is mostly 0, and then no lookup there is needed at the exits of threads,
+/// nor at forks, which run `perf_event_namespaces` too.
 #[map]
 static UNDER_WAY: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The running task's call, with these flags, begins.
+/// The running task's call of `kind`, with these flags, begins.
 #[inline(always)]
 pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: RecordKind) {
     if !active() {
@@ -56,7 +59,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: RecordKind) {
     );
 }
 
-/// The running task's call, of which `begin` was told, ends with `result`.
+/// The running task's call of `kind` ends with `result`: 0, or a negative errno. Counts it and sends its record, once.
 #[inline(always)]
 pub fn end(result: i64, kind: RecordKind, call: Call) {
     if !active() {
@@ -64,16 +67,16 @@ pub fn end(result: i64, kind: RecordKind, call: Call) {
     }
     let thread = bpf_get_current_pid_tgid();
     let pending = match pending(thread) {
-        // A call of the other kind comes by where both do the same.
+        // Both kinds of calls run `perf_event_namespaces`, so the programs there see those of the other kind too.
         Some(pending) if pending.kind == kind as u64 => *pending,
-        // The call found no room, began before the programs were attached, or is counted.
+        // `begin` found no room for the call, the call began before the programs were attached, or it is counted.
         _ => return,
     };
     take(thread);
     finish(&pending, result, kind, call);
 }
 
-/// The running thread calls again, or exits. If no program saw how its last call ended, that call is lost.
+/// Counts the last call of the running thread as lost if no program saw its end. The thread calls again, or exits.
 #[inline(always)]
 pub fn lose() {
     let thread = bpf_get_current_pid_tgid();
@@ -98,7 +101,7 @@ fn pending(thread: u64) -> Option<&'static PendingCall> {
     unsafe { PENDING.get(thread) }
 }
 
-/// Removes a thread's call under way.
+/// Removes the call under way of a thread.
 #[inline(always)]
 fn take(thread: u64) {
     if PENDING.remove(thread).is_ok() {
@@ -106,6 +109,7 @@ fn take(thread: u64) {
     }
 }
 
+/// Adds `n` to the number of calls under way; `u64::MAX` subtracts 1.
 #[inline(always)]
 fn count_under_way(n: u64) {
     if let Some(calls) = UNDER_WAY.get_ptr_mut(0) {
@@ -113,10 +117,10 @@ fn count_under_way(n: u64) {
     }
 }
 
-/// The running task's call ended with `result`.
+/// Counts and sends a call of the running task that ended with `result`, and checks the task for escapes.
 #[inline(always)]
 fn finish(pending: &PendingCall, result: i64, kind: RecordKind, call: Call) {
-    // unshare also unshares other things than namespaces (files, CLONE_FS).
+    // unshare(2) can also unshare other things than namespaces, such as the file descriptors (CLONE_FILES).
     if matches!(call, Call::Unshare) && pending.flags & CLONE_NEW_ANY == 0 && result >= 0 {
         emit::unwanted(kind);
         return;
@@ -127,15 +131,15 @@ fn finish(pending: &PendingCall, result: i64, kind: RecordKind, call: Call) {
         return;
     };
     let types = match pending.flags & CLONE_NEW_ANY {
-        // setns takes a file of any type then.
+        // Flags of 0 let setns(2) enter a namespace of any type, so the change says which one it was.
         0 if result == 0 => changed(&pending.before),
         types => types,
     };
     counts::call(counts, call, types, result < 0);
-    // SAFETY: a map's value.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
     emit::send_bounded(kind, current, bounds, |record: *mut NamespaceCallRecord| {
-        // SAFETY: `record` is the ring's.
+        // SAFETY: `record` points to memory reserved in the ring.
         unsafe {
             (*record).before = pending.before;
             (*record).flags = pending.flags & CLONE_NEW_ANY;
@@ -151,7 +155,8 @@ fn finish(pending: &PendingCall, result: i64, kind: RecordKind, call: Call) {
     }
 }
 
-/// The running task made `child` with these flags, some of which ask for namespaces. A clone that fails does not come here.
+/// Counts and sends a clone(2) or clone3(2) of the running task, which made `child` with these flags, at least one of
+/// them a `CLONE_NEW*` flag. A clone that fails is not seen.
 #[inline(always)]
 pub fn cloned(child: Probed, flags: u64) {
     let current = task::current();
@@ -160,14 +165,14 @@ pub fn cloned(child: Probed, flags: u64) {
         return;
     };
     counts::call(counts, Call::Clone, flags, false);
-    // SAFETY: a map's value.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
     emit::send_bounded(
         RecordKind::Clone,
         current,
         bounds,
         |record: *mut CloneRecord| {
-            // SAFETY: `record` is the ring's.
+            // SAFETY: `record` points to memory reserved in the ring.
             unsafe {
                 task::capture(child, &raw mut (*record).child);
                 (*record).flags = flags & CLONE_NEW_ANY;
@@ -176,7 +181,7 @@ pub fn cloned(child: Probed, flags: u64) {
     );
 }
 
-/// The flags of the types in which the current task is no longer where it was.
+/// The `CLONE_NEW*` flags of the types in which the running task's namespace is another than `before`.
 #[inline(always)]
 fn changed(before: &NamespaceInodes) -> u64 {
     let mut after = Default::default();

@@ -1,18 +1,19 @@
-//! Plain cgroups: those of no container, as most of a host's. Their events need not look for baselines, nor where there
-//! was no init process for init processes: a look into a map costs as much as the rest of an event.
+//! Plain cgroups: cgroups that belong to no container, as most of a host's. At their events, the programs skip the
+//! lookup of a baseline, and the lookup of an init process in a cgroup that never had one. A map lookup costs as much
+//! as the rest of an event.
 //!
-//! What was found of baselines holds for an epoch, which ends whenever some cgroup becomes a container's.
+//! That a cgroup has no baseline holds for an epoch. An epoch ends whenever a cgroup becomes a container's.
 
 use agent_ebpf::{CgroupKey, Counts, SHARED};
 use aya_ebpf::{macros::map, maps::Array};
 
 use crate::{counts, escape};
 
-/// The epoch: a number that was not there before.
+/// The number of the epoch. No two epochs have the same number.
 #[map]
 static EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 
-/// A cgroup has become a container's.
+/// Ends the epoch, because a cgroup has become a container's.
 #[inline(always)]
 pub fn end_epoch() {
     if let Some(epoch) = EPOCH.get_ptr_mut(0) {
@@ -20,12 +21,13 @@ pub fn end_epoch() {
     }
 }
 
-/// Whether `cgroup`, which has `counts`, has no baseline.
+/// Whether `cgroup`, whose counts are `counts`, has no baseline.
 #[inline(always)]
 pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
-    // SAFETY: a map's value. Of two that write at once both have looked.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs. Two CPUs may write `plain` at
+    // once, but each of them has looked before.
     let counts = unsafe { &mut *counts };
-    // Read before the look: should the epoch end meanwhile, what is found holds for none.
+    // The epoch is read before the lookup: if it ends meanwhile, the outcome is noted for an epoch that is over.
     let epoch = EPOCH.get(0).copied().unwrap_or_default();
     if counts.plain != epoch {
         if escape::is_inside(cgroup) {
@@ -38,16 +40,17 @@ pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     true
 }
 
-/// Whether an init process is, or was, in the cgroup that has `counts`.
+/// Whether the cgroup whose counts are `counts` has, or had, an init process; always true for [`SHARED`] counts.
 #[inline(always)]
 pub fn had_first(counts: *mut Counts) -> bool {
-    // SAFETY: a map's value.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     unsafe { (*counts).had_first != 0 }
 }
 
-/// An init process is in the cgroup that has `counts`.
+/// Notes that the cgroup whose counts are `counts` has an init process.
 #[inline(always)]
 pub fn has_first(counts: *mut Counts) {
-    // SAFETY: a map's value, into which nothing else is ever written there.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs. Programs never write another bit
+    // into this field.
     unsafe { (*counts).had_first |= 1 };
 }

@@ -1,4 +1,4 @@
-//! The hooks, one a file. Each says the prototype of what it hooks.
+//! The programs at the kernel's hooks, a file for each group of hooks. Each file states the prototypes of its hooks.
 
 mod attach;
 mod cgroup;

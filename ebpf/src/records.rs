@@ -1,5 +1,5 @@
-//! The bytes that cross from the kernel: records of the ring, and the values of maps. Every struct
-//! is `repr(C)`, has no padding, and holds numbers only: any bytes are a valid value.
+//! The bytes that the programs and the agent exchange: records of the rings, and the keys and values of maps. Every
+//! struct is `repr(C)`, has no padding, and holds only numbers, so any bytes are a valid value.
 
 use crate::{ARGV_MAX, CALLS, ENDINGS, Ending, HIERARCHIES, NAMESPACE_TYPES, NAMESPACES, PATH_MAX};
 
@@ -8,8 +8,8 @@ pub const UNLIMITED: u64 = u64::MAX;
 
 /// A cgroup: its hierarchy (`cgroup_root.hierarchy_id`; 0 is v2) and its id there.
 ///
-/// The id is that of the directory's kernfs node, which on 64-bit kernels is never given out twice
-/// while the hierarchy is mounted (`fs/kernfs/dir.c`, `id_highbits`).
+/// The id is that of the directory's kernfs node. A 64-bit kernel never reuses such an id while the hierarchy is
+/// mounted (`fs/kernfs/dir.c`, `id_highbits`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CgroupKey {
@@ -21,7 +21,7 @@ pub struct CgroupKey {
     pub zero: u32,
 }
 
-/// The key under which all is counted that found no room of its own.
+/// The key of the counts that are shared by all cgroups for which the map had no room.
 pub const OVERFLOW: CgroupKey = CgroupKey {
     id: 0,
     hierarchy: u32::MAX,
@@ -40,10 +40,10 @@ pub struct TaskCgroups {
     pub levels: [u32; HIERARCHIES],
 }
 
-/// Inode numbers by [`crate::Namespace`]. 0: the kernel has no such namespace, or the task none.
+/// Inode numbers by [`crate::Namespace`]. 0: the kernel has no such namespace, or the task is in none any more.
 pub type NamespaceInodes = [u32; NAMESPACES];
 
-/// A task, as it was at the hook.
+/// A task, in its state at the hook.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Task {
@@ -57,16 +57,16 @@ pub struct Task {
     pub tid: u32,
     /// The parent's process id.
     pub ppid: u32,
-    /// The pid in the task's own pid namespace.
+    /// The process id in the task's own pid namespace.
     pub ns_pid: u32,
     /// The real user id in the initial user namespace.
     pub uid: u32,
-    /// Inode of the outermost pid namespace below the initial one; 0 where the task is in the
-    /// initial one itself.
+    /// The inode of the outermost pid namespace that the task is in below the initial one; 0 if the task is in the
+    /// initial one only.
     pub outer_pid_namespace: u32,
     /// The task's namespaces.
     pub namespaces: NamespaceInodes,
-    /// The thread's name, ended by a NUL.
+    /// The thread's name, followed by a NUL.
     pub comm: [u8; 16],
 }
 
@@ -144,9 +144,9 @@ pub struct OomRecord {
     pub limit: u64,
     /// The memory in use, in bytes.
     pub usage: u64,
-    /// Of swap on v2, of memory and swap together on v1, as the kernel counts.
+    /// The limit on swap (v2) or on memory and swap together (v1) in bytes, or [`UNLIMITED`].
     pub swap_limit: u64,
-    /// The swap in use on v2, memory and swap together on v1, in bytes.
+    /// The swap (v2) or the memory and swap together (v1) in use, in bytes.
     pub swap_usage: u64,
     /// The victim's anonymous memory, in bytes.
     pub anon: u64,
@@ -154,7 +154,7 @@ pub struct OomRecord {
     pub file: u64,
     /// The victim's shared memory, in bytes.
     pub shmem: u64,
-    /// Kills in the victim's memory cgroup so far: the kernel's own `oom_kill`.
+    /// Kills in the victim's memory cgroup so far, as the kernel counts them (`oom_kill` of `memory.events.local`).
     pub kills: u64,
     /// A [`crate::Constraint`].
     pub constraint: u32,
@@ -170,9 +170,9 @@ pub struct CgroupMkdirRecord {
     pub header: Header,
     /// The new cgroup.
     pub cgroup: CgroupKey,
-    /// Bytes of `path`, at most [`PATH_MAX`] - 1.
+    /// The length of `path` in bytes without the NUL, at most [`PATH_MAX`] - 1.
     pub path_len: u64,
-    /// The path from the hierarchy's root.
+    /// The path from the hierarchy's root, followed by a NUL.
     pub path: [u8; PATH_MAX],
 }
 
@@ -198,14 +198,17 @@ pub struct ForkRecord {
     pub child: Task,
 }
 
-/// A birth of a process that is in all cgroups and namespaces of its parent, as most are: it has the parent's name and
-/// user, and is its child. Half as long, for most of what a birth costs is what is written of it.
+/// The birth of a process that differs from its parent, the header's task, only in its ids and its start time. It has
+/// the parent's cgroups, namespaces, name and user.
+///
+/// Most new processes are like that. The record is half as long as a [`ForkRecord`]: most of the cost of a fork's
+/// record is the writing of its bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ForkBesideRecord {
     /// The kind, the time and the task that caused the record.
     pub header: Header,
-    /// As [`Task`] has them.
+    /// When the child started, in ns of CLOCK_BOOTTIME.
     pub start_time: u64,
     /// The child's process id in the host's pid namespace.
     pub pid: u32,
@@ -214,7 +217,7 @@ pub struct ForkBesideRecord {
 }
 
 impl ForkBesideRecord {
-    /// The new process: the parent but for its ids and its start.
+    /// The new process, with what it has from its parent.
     pub fn child(&self) -> Task {
         Task {
             start_time: self.start_time,
@@ -227,15 +230,16 @@ impl ForkBesideRecord {
     }
 }
 
-/// An exec.
+/// An exec. The header's task is the process with its new name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ExecRecord {
     /// The kind, the time and the task that caused the record.
     pub header: Header,
-    /// Bytes of the arguments, each with its NUL; `argv` has the first [`ARGV_MAX`] of them.
+    /// The bytes of all arguments with their NULs; `argv` has the first [`ARGV_MAX`] of them. 0 if the arguments could
+    /// not be read.
     pub argv_len: u64,
-    /// The arguments, each followed by a NUL.
+    /// The arguments, each followed by a NUL. The bytes beyond `argv_len` mean nothing.
     pub argv: [u8; ARGV_MAX],
 }
 
@@ -246,7 +250,7 @@ pub struct ExecRecord {
 pub struct ExitRecord {
     /// The kind, the time and the task that caused the record.
     pub header: Header,
-    /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
+    /// The status that wait(2) returns: the signal in the low 7 bits, the exit code in bits 8 to 15.
     pub status: u32,
     /// 1 where the OOM killer chose the process.
     pub oom_killed: u32,
@@ -260,7 +264,7 @@ pub struct EscapeRecord {
     pub header: Header,
     /// A [`crate::NamespaceType`].
     pub namespace: u32,
-    /// The host's namespace.
+    /// The inode of the host's namespace.
     pub inode: u32,
     /// A [`crate::How`].
     pub how: u32,
@@ -268,23 +272,23 @@ pub struct EscapeRecord {
     pub zero: u32,
 }
 
-/// What became of the records of one kind on one CPU: `seen` is the sum of the others.
+/// The outcomes of the records of one kind on one CPU: `seen` is the sum of the others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordOutcomes {
-    /// Records that a program wanted to send.
+    /// Events of the kind that the programs saw.
     pub seen: u64,
-    /// Records that are in the ring.
+    /// Records that are in a ring.
     pub submitted: u64,
-    /// The ring was full.
+    /// Records that are lost because a ring or a map was full, or because no program saw the end of the call.
     pub no_room: u64,
-    /// Nobody asked for it.
+    /// Events that no watcher wanted.
     pub unwanted: u64,
-    /// One cgroup sent too many.
+    /// Records that were not sent because their cgroup exceeded its [`crate::RareBounds`].
     pub suppressed: u64,
 }
 
-/// How many records of one sort a cgroup sent lately, for [`crate::RareBounds`].
+/// How many namespace calls, or how many escapes, a cgroup sent lately, to be held against [`crate::RareBounds`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -292,62 +296,65 @@ pub struct Sent {
     pub second: u64,
     /// Records that the cgroup sent in that second.
     pub in_second: u64,
-    /// The position in the ring from which on `in_batch` counts.
+    /// The position in the ring at which the batch began. The batch ends when the reader has read up to it.
     pub batch: u64,
     /// Records that the cgroup sent in that batch.
     pub in_batch: u64,
 }
 
-/// What happened in one cgroup. A CPU takes the line of 64 bytes that it adds to from the one that had it
-/// last, which takes half a microsecond: so what the makers of processes add to, what processes do themselves,
-/// mostly on another CPU, and what all read are lines apart.
+/// The counts of what happened in one cgroup.
+///
+/// A CPU that adds to a counter fetches the counter's cache line of 64 bytes from the CPU that wrote it last, which
+/// takes half a microsecond. So three groups of fields have lines of their own: the counters of the parents of new
+/// processes, the counters of the processes themselves, mostly on another CPU, and the fields that all events read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Processes born, by the cgroup of their parent.
+    /// Processes that tasks of the cgroup made.
     pub forks: u64,
-    /// Threads born beside the first one of a process.
+    /// Threads that tasks of the cgroup made, the first thread of each process left out.
     pub threads: u64,
     /// Padding to a cache line, always 0.
     pub birth_zeros: [u64; 6],
 
-    /// Programs that processes executed.
+    /// Execs.
     pub execs: u64,
-    /// Processes ended, by [`crate::Ending`].
+    /// Processes that ended, by [`crate::Ending`].
     pub exits: [u64; ENDINGS],
     /// Cgroups below this container's whose processes are watched for escapes.
     pub below: u64,
     /// Padding to a cache line, always 0.
     pub end_zeros: [u64; 2],
 
-    /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
+    /// The number in the `EPOCH` map when a program last found that the cgroup belongs to no container.
     pub plain: u64,
-    /// 1 where an init process was, or is; with [`SHARED`], of what many cgroups share.
+    /// Bit 0: the cgroup has, or had, an init process. [`SHARED`]: many cgroups share these counts.
     pub had_first: u64,
-    /// Kills in this very cgroup.
+    /// OOM kills of processes in this cgroup, without those in cgroups below.
     pub oom_kills: u64,
-    /// Kills, here or below, for this cgroup's limit.
+    /// OOM kills, here or below, because this cgroup's limit was hit.
     pub oom_limit_kills: u64,
-    /// Calls that failed, by [`crate::Call`].
+    /// Namespace calls that failed, by [`crate::Call`].
     pub failed: [u64; CALLS],
-    /// Cgroups whose processes are not watched for escapes, for want of room: this one, and those made in this container.
+    /// Cgroups whose processes are not checked for escapes because a map or [`crate::WATCHED_BELOW`] left no room: this
+    /// cgroup, and those that were made below it.
     pub unwatched: u64,
 
-    /// By [`crate::Call`] and [`crate::NamespaceType`] asked for.
+    /// Namespace calls that succeeded, by [`crate::Call`] and the [`crate::NamespaceType`]s asked for.
     pub calls: [[u64; NAMESPACE_TYPES]; CALLS],
-    /// By [`crate::NamespaceType`]; those of the cgroups below a container's are the container's.
+    /// Escapes, by [`crate::NamespaceType`]. Those from cgroups below a container's count for the container's cgroup.
     pub escapes: [u64; NAMESPACE_TYPES],
-    /// Records of namespace calls.
+    /// The records of namespace calls that were sent lately.
     pub calls_sent: Sent,
-    /// Records of escapes.
+    /// The records of escapes that were sent lately.
     pub escapes_sent: Sent,
 }
 
-/// Bytes of what CPUs take from one another.
+/// The bytes of a cache line.
 const LINE: usize = 64;
 
-// In the map, 48 bytes of the kernel's (`struct htab_elem`, `kernel/bpf/hashtab.c`) and the key come
-// before each: a line.
+// In the map, the kernel puts the 48 bytes of `struct htab_elem` (`kernel/bpf/hashtab.c`) and the 16 of the key before
+// each value: together one line.
 const _: () = assert!(
     core::mem::offset_of!(Counts, execs) == LINE
         && core::mem::offset_of!(Counts, plain) == 2 * LINE
@@ -355,7 +362,8 @@ const _: () = assert!(
 );
 
 impl Counts {
-    /// Adds what was counted elsewhere.
+    /// Adds the counters of `other` to these. What is not a counter of events stays: `below`, `plain`, `had_first`,
+    /// `calls_sent`, `escapes_sent`.
     pub fn add(&mut self, other: &Self) {
         let ours = self.calls.iter_mut().flatten().chain(&mut self.failed);
         let ours = ours.chain(&mut self.exits).chain(&mut self.escapes);
@@ -372,7 +380,7 @@ impl Counts {
         self.unwatched += other.unwatched;
     }
 
-    /// How many happenings were counted, of whatever kind.
+    /// The number of all events counted here.
     pub fn total(&self) -> u64 {
         let many = self.calls.iter().flatten().chain(&self.failed);
         let many = many.chain(&self.exits).chain(&self.escapes);
@@ -387,14 +395,14 @@ impl Counts {
     }
 }
 
-/// The bit of `had_first` in the counts of many cgroups, of which some may be containers'.
+/// The bit of [`Counts::had_first`] that marks counts shared by many cgroups, some of which may be containers'.
 pub const SHARED: u64 = 2;
 
-/// A process: no two on a host are alike, as a pid is given out again only later.
+/// A process. No two processes since boot have the same key: the kernel reuses a pid only later.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ProcessKey {
-    /// ns of CLOCK_BOOTTIME.
+    /// When the process started, in ns of CLOCK_BOOTTIME.
     pub start_time: u64,
     /// The process id in the host's pid namespace.
     pub pid: u32,
@@ -402,19 +410,19 @@ pub struct ProcessKey {
     pub zero: u32,
 }
 
-/// The namespaces that the processes of a cgroup are expected in: those of its init process when
-/// that first executed a program.
+/// The namespaces that the processes of a cgroup are expected in: those of the cgroup's init process when it first
+/// executed a program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
-    /// The cgroup of that init process. In what is made below it is the same: what is in a container
-    /// stays in it, and has no init process of its own.
+    /// The cgroup of that init process, also where a cgroup below it is looked up: a cgroup below a container's has no
+    /// init process of its own.
     pub cgroup: CgroupKey,
-    /// The namespaces of its init process.
+    /// The namespaces of that init process.
     pub namespaces: NamespaceInodes,
 }
 
-/// How a process ended, by what wait(2) says and whether the OOM killer chose it.
+/// How a process ended. `status` is what wait(2) returns; `oom_killed` says whether the OOM killer chose the process.
 pub const fn ending(status: u32, oom_killed: bool) -> Ending {
     match (status & 0x7f, status >> 8 & 0xff) {
         (0, 0) => Ending::Success,
@@ -424,7 +432,7 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
     }
 }
 
-/// A system call under way: what its end needs to know of its beginning.
+/// What a program at the beginning of a namespace call stores for the program at its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PendingCall {
@@ -436,7 +444,7 @@ pub struct PendingCall {
     pub kind: u64,
 }
 
-/// Size of `T`, and a compile-time check that its fields leave no padding.
+/// Checks at compile time that each type has the size of its fields, that is no padding.
 macro_rules! no_padding {
     ($($type:ty = $bytes:expr;)*) => {
         $(const _: () = assert!(size_of::<$type>() == $bytes && align_of::<$type>() <= 8);)*

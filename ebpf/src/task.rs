@@ -1,4 +1,4 @@
-//! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
+//! The ids, cgroups and namespaces of tasks. No other module reads tasks from kernel memory.
 
 use agent_ebpf::{
     ABSENT, CAST, CgroupKey, Field, HIERARCHIES, Hierarchy, Namespace, NamespaceInodes, ProcessKey,
@@ -10,9 +10,9 @@ use crate::config::field;
 
 /// A pointer into kernel memory, and how it may be read.
 ///
-/// `TYPED`: the verifier knows the type behind it (an argument of a BTF tracepoint, or what was
-/// loaded from one), and plain loads are allowed and several times cheaper. Otherwise the helper
-/// reads. Either way a bad address reads as 0.
+/// If it is `TYPED`, the verifier knows the type that it points to: it is an argument of a BTF tracepoint, or was
+/// loaded through one. The verifier allows plain loads through it, which are several times cheaper than the helper.
+/// Any other pointer is read through by the helper. Either way, a bad address reads as 0.
 #[derive(Clone, Copy)]
 pub struct Pointer<const TYPED: bool>(*const u8);
 
@@ -25,16 +25,17 @@ pub type Typed = Pointer<true>;
 impl Typed {
     /// An argument of a BTF tracepoint, which points to a struct whose BTF id is `of`.
     ///
-    /// From 6.2 on the verifier trusts such an argument. For each pointer that is loaded through one it looks up to four times
-    /// through all of the kernel's types (`btf_nested_type_is_trusted`, `kernel/bpf/btf.c`), half a millisecond each: most
-    /// of what it takes to load the programs. Through a pointer that was cast it does not.
+    /// From Linux 6.2 on, the verifier trusts such an argument. For each pointer that is loaded through one, it
+    /// searches all of the kernel's types up to four times (`btf_nested_type_is_trusted`, `kernel/bpf/btf.c`). Each
+    /// search takes half a millisecond; together they are most of the time that loading takes. The verifier does not
+    /// search for pointers that are loaded through a cast one.
     #[inline(always)]
     pub fn argument(address: *const u8, of: Field) -> Self {
-        // SAFETY: the agent puts `bpf_rdonly_cast` (`kernel/bpf/helpers.c`) here, or a move of the first register. Either
-        // returns the address.
+        // SAFETY: before the agent loads the program, it replaces the call of `CAST` by one of `bpf_rdonly_cast`
+        // (`kernel/bpf/helpers.c`), or by a move of the first argument's register into the result's.
         let cast: unsafe extern "C" fn(*const u8, u32) -> *const u8 =
             unsafe { core::mem::transmute(CAST as usize) };
-        // SAFETY: likewise.
+        // SAFETY: the kernel's function and the move both return `address`, and do nothing else.
         Self(unsafe { cast(address, field(of)) })
     }
 }
@@ -52,7 +53,7 @@ impl<const TYPED: bool> Pointer<TYPED> {
         self.0.is_null()
     }
 
-    /// Whether both point to the same.
+    /// Whether both are the same address.
     #[inline(always)]
     pub fn is<const OTHER: bool>(self, other: Pointer<OTHER>) -> bool {
         self.0 == other.0
@@ -68,8 +69,8 @@ impl<const TYPED: bool> Pointer<TYPED> {
     pub fn load_at<T: Copy + Default>(self, offset: usize) -> T {
         let address = self.0.wrapping_add(offset).cast::<T>();
         if TYPED {
-            // SAFETY: the verifier accepts a plain load only through a pointer whose type it
-            // knows; the kernel makes one that faults read as 0.
+            // SAFETY: the verifier accepts a plain load only through a pointer whose type it knows, and the kernel
+            // makes a load that faults read as 0.
             unsafe { core::ptr::read_volatile(address) }
         } else {
             read(address)
@@ -86,7 +87,8 @@ impl<const TYPED: bool> Pointer<TYPED> {
     pub fn follow_at(self, offset: usize) -> Self {
         let address = self.0.wrapping_add(offset).cast::<*const u8>();
         if TYPED {
-            // SAFETY: as in `load_at`.
+            // SAFETY: the verifier accepts a plain load only through a pointer whose type it knows, and the kernel
+            // makes a load that faults read as 0.
             Self(unsafe { core::ptr::read_volatile(address) })
         } else {
             Self(read::<usize>(address.cast()) as *const u8)
@@ -98,21 +100,23 @@ impl<const TYPED: bool> Pointer<TYPED> {
         self.follow_at(field(at) as usize)
     }
 
-    /// A struct that is embedded at `at`.
+    /// The address of the struct that is embedded at `at`.
     #[inline(always)]
     pub fn embedded(self, at: Field) -> Probed {
         Pointer(self.0.wrapping_add(field(at) as usize))
     }
 }
 
-/// The `T` at a kernel address, by the helper. Without a look at what the helper returns: where it
-/// fails it writes zeros, and each look would be a branch, by which the ways through a program that
-/// older verifiers follow are twice as many.
+/// The `T` at a kernel address, read by the helper; all zeros where the helper fails.
+///
+/// The helper writes the zeros itself, so its result is not checked: each check would be a branch, which doubles the
+/// number of paths that older verifiers follow through a program.
 #[inline(always)]
 fn read<T: Copy + Default>(address: *const T) -> T {
     let mut value = T::default();
-    // SAFETY: the helper checks the address, and writes the whole of `value`
-    // (`bpf_probe_read_kernel_common`, `kernel/trace/bpf_trace.c`). Numbers, all of which any bytes are.
+    // SAFETY: the helper checks the address, and writes the whole of `value` even where it fails
+    // (`bpf_probe_read_kernel_common`, `kernel/trace/bpf_trace.c`). `T` is a number, an address or an array of numbers,
+    // for which any bytes are valid.
     unsafe {
         bpf_probe_read_kernel(
             (&raw mut value).cast(),
@@ -130,13 +134,13 @@ pub fn current() -> Probed {
     Pointer::new(unsafe { bpf_get_current_task() } as *const u8)
 }
 
-/// Fills `out` with what `task` is at this moment.
+/// Fills `out` with the present state of `task`.
 #[inline(always)]
 pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
     let leader = task.follow(Field::TaskGroupLeader);
     let parent = task.follow(Field::TaskRealParent);
     let cred = task.follow(Field::TaskRealCred);
-    // SAFETY: `out` is a record in the ring, or a value on the stack, of type `Task`.
+    // SAFETY: `out` points to a `Task` in memory reserved in the ring, or on the stack.
     let out = unsafe { &mut *out };
     out.start_time = leader.load(Field::TaskStartBoottime);
     let (tgid, tid): (u32, u32) = (task.load(Field::TaskTgid), task.load(Field::TaskPid));
@@ -151,14 +155,14 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
     let level: u32 = pid.load(Field::PidLevel);
     out.ns_pid = number(pid, level);
     out.outer_pid_namespace = if level == 0 { 0 } else { pid_namespace(pid, 1) };
-    // The pid in the task's own pid namespace is the thread's; the process has the leader's.
+    // `pid` is the thread's; the process has the number of its leader.
     if tgid != tid {
         let leader_pid = leader.follow(Field::TaskThreadPid);
         out.ns_pid = number(leader_pid, level);
     }
 }
 
-/// The number that `pid` has at `level`, of those that lead down to its own pid namespace.
+/// The number of `pid` in the pid namespace at `level`, from 0 for the host's to the level of its own.
 #[inline(always)]
 fn number<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
     if TYPED && level == 0 {
@@ -178,16 +182,19 @@ fn pid_namespace<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
         .load(Field::PidInum)
 }
 
-/// Where a field of `pid->numbers[0]` is in `pid`. Most processes of a host have no other, and where it is does not change
-/// from one to the next: it is loaded, not read by the helper, which takes ten times as long.
+/// The offset of a field of `pid->numbers[0]` in `struct pid`.
+///
+/// Most processes of a host have no other number. Since the offset is constant, the number can be loaded; the helper
+/// takes ten times as long.
 #[inline(always)]
 fn outermost(of_upid: Field) -> usize {
     field(Field::PidNumbers) as usize + field(of_upid) as usize
 }
 
-/// `pid->numbers[level]`. Always read by the helper: older verifiers refuse a typed load at an
-/// offset that is not constant. They also want to see that offset bounded, and do not find out by
-/// themselves how far a product reaches.
+/// The address of `pid->numbers[level]`, to be read by the helper: older verifiers refuse a typed load at an offset
+/// that is not constant.
+///
+/// They also refuse an offset without a bound, and cannot tell the bound of a product. The masks show it to them.
 #[inline(always)]
 fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     let numbers = pid.embedded(Field::PidNumbers);
@@ -195,16 +202,18 @@ fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
-/// The number of a process's first thread in its own pid namespace.
+/// The number of `task` in its own pid namespace.
 #[inline(always)]
 pub fn own_number<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
     let pid = task.follow(Field::TaskThreadPid);
     number(pid, pid.load(Field::PidLevel))
 }
 
-/// Whether a new process is in the same cgroups and namespaces as its caller, but for a user namespace that was made with
-/// it, and is called the same. A pid namespace of the same depth is the same: one leads down only. What the kernel makes for
-/// itself has a name of its own, and no memory.
+/// Whether a new process has the cgroups, namespaces and name of its caller. It does not compare user namespaces: the
+/// new process may have one that was made with it.
+///
+/// A new process at the depth of its caller is in the caller's pid namespace: clone(2) makes a deeper one or none. A
+/// kernel thread has no memory (`mm`), and has a name of its own: it is never beside its caller.
 #[inline(always)]
 pub fn is_beside<const ONE: bool, const OTHER: bool>(
     child: Pointer<ONE>,
@@ -218,8 +227,8 @@ pub fn is_beside<const ONE: bool, const OTHER: bool>(
         && level == caller.follow(Field::TaskThreadPid).load(Field::PidLevel)
 }
 
-/// Writes the name of `task` into `out`. In two numbers, which is all of it: to read it byte by byte, or by the helper, takes
-/// several times as long.
+/// Writes the name of `task` into `out`. It copies the 16 bytes as two numbers: to load them byte by byte, or to read
+/// them by the helper, takes several times as long.
 #[inline(always)]
 pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Task) {
     const HALF: usize = size_of::<u64>();
@@ -231,11 +240,12 @@ pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Task) {
     } else {
         task.load_at::<[u64; 2]>(at)
     };
-    // SAFETY: as long as the name, which is aligned where it stands in a `Task`.
+    // SAFETY: `name` is as long as `halves`, and aligned to 8 bytes: a `Task` is, and so is the name's offset in it.
     unsafe { (&raw mut *name).cast::<[u64; 2]>().write(halves) };
 }
 
-/// The inodes of the ten namespaces of `task`; zeros where it has none (any more).
+/// Fills `out` with the inodes of the ten namespaces of `task`; 0 where the kernel has no such namespace, or the task
+/// has none any more.
 #[inline(always)]
 pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut NamespaceInodes) {
     let nsproxy = task.follow(Field::TaskNsproxy);
@@ -246,7 +256,7 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
         if field(at) == ABSENT {
             return 0;
         }
-        // Where there is no nsproxy (any more), neither is what it leads to: both read as 0.
+        // An exiting task has no nsproxy. A field behind a null pointer reads as 0.
         nsproxy.follow(at).load(inum)
     };
     out[Namespace::Cgroup as usize] = inum(Field::NsproxyCgroup, Field::CgroupInum);
@@ -261,7 +271,7 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
     out[Namespace::Uts as usize] = inum(Field::NsproxyUts, Field::UtsInum);
 }
 
-/// What the process of `task` is known by.
+/// The key of the process of `task`.
 #[inline(always)]
 pub fn process<const TYPED: bool>(task: Pointer<TYPED>) -> ProcessKey {
     let leader = task.follow(Field::TaskGroupLeader);
@@ -279,7 +289,7 @@ pub fn mnt_namespace<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
     nsproxy.follow(Field::NsproxyMnt).load(Field::MntInum)
 }
 
-/// The cgroups of `task`, hierarchy by hierarchy.
+/// Fills `out` with the cgroups of `task` in each hierarchy.
 #[inline(always)]
 pub fn capture_cgroups<const TYPED: bool>(task: Pointer<TYPED>, out: &mut TaskCgroups) {
     let css_set = task.follow(Field::TaskCgroups);
@@ -304,7 +314,7 @@ pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
     let mut i = 0;
     while i < HIERARCHIES {
         let hierarchy = Hierarchy::ALL[i];
-        // The level first: most that do not count are roots.
+        // The level is checked first: most cgroups that a task is not counted under are roots.
         if let Some(cgroup) = cgroup(css_set, hierarchy)
             && cgroup.load::<u32>(Field::CgroupLevel) > 0
             && let Some(key) = key_in(cgroup, hierarchy)
@@ -320,8 +330,8 @@ pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
     }
 }
 
-/// The cgroup of a `css_set` in one hierarchy, or that of v2 where the controller is there; `None` where the
-/// kernel lacks it.
+/// The cgroup of a `css_set` in one hierarchy; that of v2 where the hierarchy's controller is on v2. `None` where the
+/// kernel lacks the controller.
 #[inline(always)]
 fn cgroup<const TYPED: bool>(
     css_set: Pointer<TYPED>,
@@ -340,22 +350,23 @@ fn cgroup<const TYPED: bool>(
     Some(css.follow(Field::CssCgroup))
 }
 
-/// The key of what [`cgroup`] finds; `None` where that is v2's and stands in for another.
+/// The key of the cgroup that [`cgroup`] returned for `hierarchy`; `None` where it returned that of v2 for a v1
+/// controller.
 #[inline(always)]
 fn key_in<const TYPED: bool>(cgroup: Pointer<TYPED>, hierarchy: Hierarchy) -> Option<CgroupKey> {
     let key = key(cgroup);
     (key.hierarchy != 0 || matches!(hierarchy, Hierarchy::V2)).then_some(key)
 }
 
-/// The key of the cgroup above a `struct cgroup`.
+/// The key of the parent of a `struct cgroup`.
 #[inline(always)]
 pub fn parent_key(cgroup: Typed) -> CgroupKey {
     let css = field(Field::CgroupSelf) as usize + field(Field::CssParent) as usize;
     key(cgroup.follow_at(css).follow(Field::CssCgroup))
 }
 
-/// Whether two tasks are in the same cgroups of all hierarchies, as most are that a process makes:
-/// cheaper than to compare the cgroups.
+/// Whether two tasks share a `css_set`, and so are in the same cgroup of every hierarchy. Most new processes share that
+/// of their caller, and this comparison is cheaper than one of the cgroups.
 #[inline(always)]
 pub fn share_cgroups<const ONE: bool, const OTHER: bool>(
     one: Pointer<ONE>,

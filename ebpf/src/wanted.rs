@@ -1,5 +1,5 @@
-//! Which frequent events a watcher wants: forks, execs and exits are always counted, and sent
-//! while they are asked for.
+//! Which frequent events a watcher wants. The programs always count forks, execs and exits, and send records of them
+//! only while a watcher wants them.
 
 use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, RecordKind, WANTED_FILTERED};
 use aya_ebpf::{
@@ -12,8 +12,8 @@ use aya_ebpf::{
 #[map]
 static WANTED: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The cgroups whose events nobody wants. One that is not here is sent: a cgroup that was just made
-/// is, until the agent knows what it is.
+/// The cgroups whose events no watcher wants. The events of any other cgroup are sent, also those of a new cgroup that
+/// the agent does not know yet.
 #[map]
 static EXCLUDED: HashMap<CgroupKey, u8> =
     HashMap::with_max_entries(COUNTED_CGROUPS, BPF_F_NO_PREALLOC);
@@ -23,7 +23,7 @@ static EXCLUDED: HashMap<CgroupKey, u8> =
 pub struct KindDemand(u64);
 
 impl KindDemand {
-    /// Reads what is wanted of `kind` now.
+    /// Reads whether a watcher wants events of `kind` now.
     #[inline(always)]
     pub fn of(kind: RecordKind) -> Self {
         let wanted = WANTED.get(0).copied().unwrap_or_default();
@@ -34,13 +34,13 @@ impl KindDemand {
         }
     }
 
-    /// Whether it is wanted from at least one cgroup.
+    /// Whether the events are wanted from at least one cgroup.
     #[inline(always)]
     pub fn anywhere(self) -> bool {
         self.0 != 0
     }
 
-    /// Whether it is wanted from the tasks of `cgroup`.
+    /// Whether the events are wanted from the tasks of `cgroup`.
     #[inline(always)]
     pub fn from(self, cgroup: &CgroupKey) -> bool {
         self.anywhere() && (self.0 & WANTED_FILTERED == 0 || EXCLUDED.get_ptr(cgroup).is_none())

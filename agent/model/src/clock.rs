@@ -13,16 +13,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(SystemTime);
 
-/// The last second that has a date of four digits: 9999-12-31T23:59:59Z.
+/// The last second whose year has four digits: 9999-12-31T23:59:59Z.
 const LAST: u64 = 253_402_300_799;
 
 impl Moment {
-    /// The time of the wall clock.
+    /// The present time of the wall clock.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// The time of day: `10:11:12.345`.
+    /// The time of day in UTC: `10:11:12.345`.
     pub fn time_of_day(self) -> String {
         let text = humantime::format_rfc3339_millis(self.0).to_string();
         text["2026-11-22T".len()..text.len() - "Z".len()].to_owned()
@@ -30,22 +30,23 @@ impl Moment {
 }
 
 impl From<SystemTime> for Moment {
-    /// One before 1970 or after 9999, as a clock that is not set gives, is the first or last of
-    /// these.
+    /// A time before 1970 or after 9999, as a clock that is not set may give, becomes the first or last moment of these
+    /// years.
     fn from(time: SystemTime) -> Self {
         let last = UNIX_EPOCH + Duration::from_secs(LAST);
         Self(time.clamp(UNIX_EPOCH, last))
     }
 }
 
-/// A moment as it is written.
+/// A moment in RFC 3339.
 type Rfc3339 = [u8; "2026-11-22T10:11:12.345678901Z".len()];
 
-/// How much of it is the second's, with the point.
+/// The length of the text up to the point, and the point.
 const SECOND: usize = "2026-11-22T10:11:12.".len();
 
 thread_local! {
-    /// The last text of this thread: many events happen in the same second, and to compute its date takes longest.
+    /// The last second that this thread wrote, and its text. Many events happen in the same second, and computing its
+    /// date takes most of the time.
     static LAST_TEXT: Cell<(u64, Rfc3339)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
 }
 
@@ -94,24 +95,25 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// What is added to CLOCK_BOOTTIME for CLOCK_REALTIME.
+/// Converts times of CLOCK_BOOTTIME to the wall clock (CLOCK_REALTIME).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// The time of boot, as the wall clock is set now.
+    /// The difference of the two clocks: the time of boot by the wall clock.
     boot: Duration,
 }
 
-/// By how much the wall clock must have been set at least to be read anew. The two clocks cannot be
-/// read at once; between settings their difference does not change.
+/// The least change of the difference that counts as a setting of the wall clock. The two clocks cannot be read at the
+/// same time, and their difference changes only when the wall clock is set.
 const SET_BY: Duration = Duration::from_millis(1);
 
 impl Clock {
-    /// Reads both clocks. The difference changes when the wall clock is set.
+    /// Reads both clocks.
     pub fn now() -> Self {
         Self::measure().0
     }
 
-    /// The same clock, unless the wall clock was set meanwhile, so that one moment is always written alike.
+    /// Reads both clocks again, and returns this clock unless the wall clock has been set since. So the same time is
+    /// always converted to the same moment.
     #[must_use]
     pub fn kept(self) -> Self {
         let (now, within) = Self::measure();
@@ -126,7 +128,7 @@ impl Clock {
         }
     }
 
-    /// Both clocks, and by how much the difference may be wrong.
+    /// Reads both clocks. Returns the difference, and by how much it may be wrong.
     fn measure() -> (Self, Duration) {
         let before = since_boot();
         let wall = duration(clock_gettime(ClockId::Realtime));
@@ -140,19 +142,19 @@ impl Clock {
         UNIX_EPOCH + self.boot + Duration::from_nanos(time)
     }
 
-    /// [`Clock::wall`] as it is written.
+    /// The moment at `time` ns of CLOCK_BOOTTIME.
     pub fn moment(self, time: u64) -> Moment {
         self.wall(time).into()
     }
 }
 
-/// CLOCK_BOOTTIME.
+/// The time since boot, with time in suspend (CLOCK_BOOTTIME).
 pub fn since_boot() -> Duration {
     duration(clock_gettime(ClockId::Boottime))
 }
 
 fn duration(time: Timespec) -> Duration {
-    // Neither clock goes below 0.
+    // Neither clock is below 0.
     Duration::new(
         time.tv_sec.unsigned_abs(),
         time.tv_nsec.unsigned_abs() as u32,

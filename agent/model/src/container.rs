@@ -3,7 +3,7 @@
 use agent_ebpf::Namespace;
 use serde::{Deserialize, Serialize};
 
-/// What the kind of a [`Container`] can be.
+/// The kind of a [`Container`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -22,21 +22,22 @@ pub enum ContainerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Container {
-    /// What it is.
+    /// The kind.
     pub kind: ContainerKind,
     /// The engine's full id of a container that is confirmed, the namespace of a sandbox
     /// (`pid:[4026532201]`), else the cgroup's path.
     pub id: String,
-    /// The engine's name; until it is known the id's first 12 characters. A container that is not
-    /// confirmed has none, and goes by its cgroup's path.
+    /// The name that the engine has for a confirmed container, or the first 12 characters of its id until
+    /// the name is known. A container that is not confirmed has its cgroup's path instead.
     pub name: String,
-    /// The engine, where it is not confirmed the one that the path claims; empty for all but
-    /// containers.
+    /// The engine of a container: the one that the cgroup's path claims if the container is not confirmed.
+    /// Empty for all other kinds.
     pub runtime: String,
-    /// The image of a container, `unknown` where it is not known; empty for all others.
+    /// The image of a container; `unknown` if it is not known. Empty for all other kinds.
     pub image: String,
-    /// Whether the state of `agent run`, the engine or what its launcher left in `/run` says that
-    /// this cgroup is the container's. False: the path alone claims it. Absent for all but containers.
+    /// Whether the cgroup is confirmed as the container's: by the state of `agent run`, by the engine, or by
+    /// what the engine's launcher left in `/run`. False if only the cgroup's path claims it. Absent for all
+    /// other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<bool>,
     /// The cgroup's path below the root of its hierarchy.
@@ -81,7 +82,7 @@ impl From<&agent_ebpf::NamespaceInodes> for Namespaces {
     }
 }
 
-/// What became of a container.
+/// Whether a container started or stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -1,10 +1,10 @@
-//! What happened on the host, as the kernel saw it.
+//! Typed events, decoded from the records that the BPF programs send.
 
 use agent_ebpf::{
     CgroupKey, CloneRecord, Constraint, How, NamespaceCallRecord, NamespaceType, OomRecord, Task,
 };
 
-/// Something that happened, as the kernel saw it.
+/// An event on the host.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// ns of CLOCK_BOOTTIME.
@@ -24,7 +24,7 @@ pub enum Body {
     Unshare(NamespaceCallRecord),
     /// A setns(2), successful or not.
     Setns(NamespaceCallRecord),
-    /// A kill by the OOM killer, and the constraint under which memory ran out.
+    /// A kill by the OOM killer, and what was short.
     Oom(Box<OomRecord>, Constraint),
     /// A cgroup was made.
     CgroupMkdir {
@@ -38,16 +38,16 @@ pub enum Body {
         /// Its hierarchy and id.
         cgroup: CgroupKey,
     },
-    /// A cgroup got its first task, or lost its last one.
+    /// A cgroup with those below it got its first task, or lost its last one.
     CgroupPopulated {
         /// Its hierarchy and id.
         cgroup: CgroupKey,
-        /// Whether it has tasks.
+        /// Whether there are tasks in the cgroup or below it.
         populated: bool,
     },
     /// A process executed a program.
     Exec(Arguments),
-    /// The wait status of the process (wait(2)), and whether the OOM killer chose it.
+    /// A process ended.
     Exit {
         /// The wait status (wait(2)).
         status: u32,
@@ -63,9 +63,9 @@ pub enum Body {
     Escape {
         /// The type of the namespace.
         namespace: NamespaceType,
-        /// The host's namespace.
+        /// The inode of the host's namespace.
         inode: u32,
-        /// How the task came there.
+        /// How the task came into the namespace.
         how: How,
     },
 }
@@ -73,8 +73,8 @@ pub enum Body {
 /// The arguments of an exec, as far as the record has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
-    /// Each ends with a NUL, but for one that is cut.
+    /// The arguments, each followed by a NUL, except an argument that is cut.
     pub bytes: Box<[u8]>,
-    /// Whether there were more.
+    /// Whether the exec had more bytes of arguments than the record.
     pub cut: bool,
 }

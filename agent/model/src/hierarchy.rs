@@ -1,4 +1,4 @@
-//! The two versions of the kernel's interface of cgroups.
+//! The two versions of the kernel's interface to cgroups.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
-//! The nouns that all crates share: [`container::Container`], its limits, the typed [`event::Event`], [`clock::Moment`], text that is
-//! safe to show, tables, and numbers with units.
+//! The types that all crates share: [`container::Container`], its limits, the typed [`event::Event`],
+//! [`clock::Moment`], text that is safe to show, tables, and numbers with units.
 //!
-//! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
+//! This crate opens no file and asks no other process. [`clock`] reads the kernel's clocks.
 
 #![warn(missing_docs, unreachable_pub)]
 

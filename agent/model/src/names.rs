@@ -2,16 +2,16 @@
 
 use agent_ebpf::Task;
 
-/// The digits from which on the start of a container's id stands for the container.
+/// The least number of digits of an id's start that identify a container.
 const ID_PREFIX_MIN: usize = 12;
-/// Stands for the host where a container's name stands.
+/// Written in place of a container's name for the host.
 pub const HOST: &str = "host";
-/// Stands for a container that is not known.
+/// Written in place of a container's name if the container is not known.
 pub const UNKNOWN: &str = "?";
-/// Stands for no container.
+/// Written in place of a container's name if there is no container.
 pub const NONE: &str = "-";
 
-/// A name, in quotes where it would read like one of the words above.
+/// Returns a name, in quotes if it is empty or the same as [`HOST`], [`UNKNOWN`] or [`NONE`].
 pub fn quoted(name: &str) -> String {
     match name {
         "" | HOST | UNKNOWN | NONE => format!("\"{name}\""),
@@ -19,7 +19,7 @@ pub fn quoted(name: &str) -> String {
     }
 }
 
-/// Whether a container is the one that is wanted: by its name, its id, or the start of its id.
+/// Whether `wanted` is the name of a container, its id, or the first 12 or more digits of its id.
 pub fn is_named(name: &str, id: &str, wanted: &str) -> bool {
     wanted == name || wanted == id || (is_id_prefix(wanted) && id.starts_with(wanted))
 }
@@ -28,7 +28,7 @@ fn is_id_prefix(text: &str) -> bool {
     text.len() >= ID_PREFIX_MIN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The name of a task; what is not UTF-8 is replaced.
+/// The name of a task. Bytes that are not UTF-8 are replaced by U+FFFD.
 pub fn comm(task: &Task) -> String {
     let end = task.comm.iter().position(|&byte| byte == 0);
     let length = end.unwrap_or(task.comm.len());

@@ -1,27 +1,27 @@
-//! A table for the eye: columns as wide as what is in them, no wider than the screen.
+//! Tables for people: each column is as wide as its widest cell, and a line is no wider than the screen.
 
 use crate::text::{escape, fit, width};
 
-/// The columns between two columns.
+/// The number of spaces between two columns of a table.
 const GAP: usize = 1;
 
-/// What a cell's colour says: the parameter of SGR (ECMA-48).
+/// The colour of usual text: none. The colours are parameters of SGR (ECMA-48).
 pub const PLAIN: &str = "";
-/// Text that matters less; like the other colours a parameter of SGR (ECMA-48).
+/// The colour of text that matters less.
 pub const DIM: &str = "2";
-/// A name.
+/// The colour of a name.
 pub const NAME: &str = "1";
-/// What is as it should be.
+/// The colour of a state that is as it should be.
 pub const GOOD: &str = "32";
-/// What needs attention.
+/// The colour of a state that needs attention.
 pub const ALARM: &str = "1;31";
 
-/// Raw text, and its colour.
+/// A cell of a table: raw text and its colour.
 #[derive(Clone, Debug)]
 pub struct Cell {
     /// The text, not escaped yet.
     pub text: String,
-    /// One of the colours above, or "" for none.
+    /// The parameter of SGR, such as [`NAME`]; [`PLAIN`] for none.
     pub colour: &'static str,
 }
 
@@ -40,7 +40,7 @@ impl Cell {
     }
 }
 
-/// Where a column's text stands.
+/// The alignment of a column's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// Text begins at the left edge.
@@ -49,12 +49,15 @@ pub enum Align {
     Right,
 }
 
-/// What a column is called, and where its text stands.
+/// The title and the alignment of a column.
 pub type Column = (&'static str, Align);
 
-/// Header and rows as lines of at most `columns`. The column `flexible` gives way where there is no
-/// room for all. Whatever the cells hold, the only control characters in a line are those that
-/// set colours, and these only with `colour`.
+/// Renders the header and the rows as lines of at most `columns` columns of a terminal.
+///
+/// If there is no room for all, the column with the index `flexible` is cut, to no less than its title. If that is not
+/// enough, the last columns are cut.
+///
+/// Whatever the cells hold, the only control characters in a line are those that set colours, and only if `colour`.
 pub fn render<const N: usize>(
     header: &[Column; N],
     flexible: usize,
@@ -84,7 +87,7 @@ pub fn render<const N: usize>(
     text
 }
 
-/// The only place where text gets into a line: each cell is escaped, cut and filled up here.
+/// Renders one line. All text of a table goes through this function, which escapes, cuts and pads each cell.
 fn line<const N: usize>(
     row: &[Cell; N],
     header: &[Column; N],
@@ -94,7 +97,7 @@ fn line<const N: usize>(
 ) -> String {
     let mut line = String::new();
     let mut left = columns;
-    // Spaces that are due before the next text; none are written at a line's end.
+    // The spaces to write before the next text. None are written at the end of a line.
     let mut due = 0;
     for ((cell, (_, align)), column) in row.iter().zip(header).zip(widths) {
         let Some(room) = left.checked_sub(due).filter(|room| *room > 0) else {
@@ -164,7 +167,7 @@ mod tests {
         let rows = [row("a-very-long-name", "4711", "running")];
         let text = render(&HEADER, 0, &rows, 20, false);
         assert_eq!(text, "NAME     PID STATE\na-very… 4711 running\n");
-        // No less than its title; then the last ones are cut.
+        // The flexible column is no narrower than its title; then the last columns are cut.
         let text = render(&HEADER, 0, &rows, 14, false);
         assert_eq!(text, "NAME  PID STA…\na-v… 4711 run…\n");
     }

@@ -1,7 +1,7 @@
-//! Untrusted text on a terminal: what is escaped, and how text is cut to a width.
+//! Untrusted text on a terminal: escapes it, and cuts it to a width.
 //!
-//! A name, a comm or a path may hold any bytes. Shown as they are, they could move the cursor, set
-//! colours, reorder the line or break it in two, and so forge what the agent says.
+//! A name, a comm or a path may hold any bytes. Written as they are, such bytes could move the cursor, set colours,
+//! reorder the line or break it in two, and so forge the agent's output.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -9,23 +9,22 @@ use std::fmt::Write;
 
 use unicode_width::UnicodeWidthChar;
 
-/// What stands for the part of a text that was cut off. One column.
+/// The character that replaces the part of a text that was cut off. It takes one column.
 const CUT: char = '…';
 
-/// Bytes of a name or an image that are kept; people choose both.
+/// The most bytes of a name or an image that are kept. People choose both.
 pub const NAME_BYTES: usize = 512;
 
-/// Whether `c` would do something to a terminal or be invisible, instead of being seen: a control,
-/// white space other than the space, and all without a width of its own (bidirectional controls,
-/// joiners, variation selectors, combining marks).
+/// Whether `c` would control a terminal or be invisible: a control character, white space other than the space, or a
+/// character without a width (bidirectional controls, joiners, variation selectors, combining marks).
 fn is_hidden(c: char) -> bool {
     matches!(c.width(), None | Some(0)) || (c.is_whitespace() && c != ' ')
 }
 
-/// `text` with every hidden character written as `\x1b` (below U+0100) or `\u{202e}`.
+/// Returns `text` with every hidden character written as `\x1b` (below U+0100) or `\u{202e}`.
 ///
-/// A backslash stays as it is, since the names of systemd's units are full of them: this is for
-/// the eye, and JSON is exact.
+/// A backslash stays as it is, because the names of systemd's units are full of them. So the original text cannot
+/// always be told from the output, which is for people; JSON is exact.
 pub fn escape(text: &str) -> Cow<'_, str> {
     replace_hidden(text, |c, out| {
         let number = u32::from(c);
@@ -38,8 +37,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A JSON text with every hidden character above U+001F written as JSON's `\u001b`: the same
-/// value, safe to look at. Characters up to U+001F stay: in a JSON text they are white space.
+/// Returns a JSON text with every hidden character above U+001F written as an escape of JSON, such as `\u202e`. The
+/// text has the same value, and is safe to show. Characters up to U+001F stay: in a JSON text they are white space.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     replace_hidden(json, |c, out| {
         if c < ' ' {
@@ -53,7 +52,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 }
 
 fn replace_hidden(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    // Almost all text is, and this takes a fraction of the time.
+    // Almost all text is plain ASCII, and this check takes a fraction of the time of the next one.
     if is_plain_ascii(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
@@ -72,7 +71,7 @@ fn replace_hidden(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, st
     Cow::Owned(out)
 }
 
-/// By pieces of which each is looked at whole, as a vector.
+/// Whether all bytes are visible ASCII or spaces. It checks whole pieces, for which the compiler can use vectors.
 fn is_plain_ascii(text: &[u8]) -> bool {
     text.chunks(64).all(|piece| {
         let plain = piece.iter().map(|byte| matches!(byte, b' '..=b'~'));
@@ -80,7 +79,7 @@ fn is_plain_ascii(text: &[u8]) -> bool {
     })
 }
 
-/// A word of a command for a shell: as it is where that is plain, else quoted.
+/// Returns a word of a shell command: unchanged if a shell takes it literally, else in single quotes.
 pub fn shell_word(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -98,12 +97,13 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{NOTE}{}", said(text));
 }
 
-/// How many bytes of a longer error are shown at its begin and at its end: it may quote text from an
-/// image, and the advice stands at the end.
+/// The bytes of a long error that are shown at its beginning and at its end. It may quote a long text from an image,
+/// and has its advice at the end.
 const BEGIN_BYTES: usize = 1500;
 const END_BYTES: usize = 500;
 
-/// Untrusted `text` for an error or a note: escaped, so that it cannot forge a line, and cut to a readable length.
+/// Prepares untrusted `text` for an error or a note: escapes it, so that it cannot forge a line, and cuts out its
+/// middle if it is longer than 2000 bytes.
 pub fn said(text: &str) -> Cow<'_, str> {
     let escaped = escape(text);
     if escaped.len() <= BEGIN_BYTES + END_BYTES {
@@ -114,14 +114,14 @@ pub fn said(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{begin}{CUT}{end}"))
 }
 
-/// An error and its causes in one line: the first line of each, since the kernel's verifier writes many.
+/// Returns an error and its causes in one line. Only the first line of each is used: the kernel's verifier writes many.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     let mut cause = Some(error);
     while let Some(error) = cause {
         let text = error.to_string();
         let first = said(text.lines().next().unwrap_or_default().trim());
-        // Some errors only pass another on, or quote it.
+        // Some errors have the text of their cause, or quote it.
         if !line.contains(&*first) {
             let colon = if line.is_empty() { "" } else { ": " };
             line.push_str(colon);
@@ -132,17 +132,17 @@ pub fn error_line(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-/// A name, at most [`NAME_BYTES`] bytes of it.
+/// Returns the first [`NAME_BYTES`] bytes of a name, or fewer where a character would be cut.
 pub fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES)]
 }
 
-/// The columns that escaped `text` takes, each character on its own, as terminals count.
+/// The columns that escaped `text` takes on a terminal: the sum of its characters' widths.
 pub fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// Escaped `text`, cut to at most `columns`; `…` stands for what was cut off.
+/// Cuts escaped `text` to at most `columns`. A `…` replaces the part that was cut off.
 pub fn fit(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return Cow::Borrowed(text);

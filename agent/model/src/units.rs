@@ -1,4 +1,4 @@
-//! Sizes, durations and signals in words; and the numbers that words stand for.
+//! Sizes, durations and signals as text, and the parsers of such text.
 
 pub mod parse;
 
@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Bytes to one decimal place, in the largest binary unit of which there is at least one: `49.8M`.
+/// Formats a number of bytes with one decimal place, in the largest binary unit of which there is at least one:
+/// `49.8M`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [char; 6] = ['K', 'M', 'G', 'T', 'P', 'E'];
     if bytes < 1024 {
         return format!("{bytes}B");
     }
-    // Tenths of a unit, rounded, in whole numbers: bytes up to 2^64 are exact.
+    // The tenths of a unit are computed and rounded in whole numbers, so that bytes up to 2^64 are exact.
     let tenths = |unit: u32| {
         let unit = 1_u128 << (10 * (unit + 1));
         (u128::from(bytes) * 10 + unit / 2) / unit
@@ -25,7 +26,7 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit as usize])
 }
 
-/// Milliseconds: `850ms`, `1.2s`, `1h 2m 3s`, never rounded up.
+/// Formats milliseconds: `850ms`, `1.2s`, `1h 2m 3s`. It rounds down.
 pub fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms}ms"),
@@ -41,7 +42,7 @@ const SIGNALS: [&str; 31] = [
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// The name of a signal, `SIGKILL`; `signal 34` of those that have none.
+/// The name of a signal, such as `SIGKILL`; `signal 34` for one without a name.
 pub fn signal_name(signal: u8) -> String {
     match usize::from(signal)
         .checked_sub(1)
@@ -52,12 +53,12 @@ pub fn signal_name(signal: u8) -> String {
     }
 }
 
-/// A signal that a process can be sent, by its number, or its name with or without `SIG`.
+/// A signal that can be sent to a process. It is parsed from its number, or from its name with or without `SIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Signal(pub i32);
 
-/// The real-time signals, as programs count them: the C library keeps the first two.
+/// The real-time signals that programs can use. The C library reserves the first two.
 const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 impl FromStr for Signal {

@@ -1,4 +1,4 @@
-//! Warnings of a fault that lasts: each is logged once, not each time that the fault is met.
+//! Warnings about lasting faults: each is logged once, not each time that the agent meets the fault.
 
 use std::sync::Mutex;
 
@@ -9,23 +9,24 @@ use crate::lock::lock;
 pub struct WarnOnce(Mutex<Option<String>>);
 
 impl WarnOnce {
-    /// A warning that was not given yet.
+    /// No warning has been logged yet.
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Logs `line`, unless it was the last one.
+    /// Logs `line` as a warning, unless it is the same as the last one.
     pub fn warn(&self, line: &str) {
         if self.is_news(line) {
             tracing::warn!("{line}");
         }
     }
 
-    /// The fault has ended: the same line is logged again when it comes back.
+    /// Notes that the fault has ended: the same line is logged again if the fault returns.
     pub fn clear(&self) {
         *lock(&self.0) = None;
     }
 
+    /// Whether `line` differs from the last one, which it replaces.
     fn is_news(&self, line: &str) -> bool {
         let mut last = lock(&self.0);
         let is_news = last.as_deref() != Some(line);

@@ -114,7 +114,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("what OCI cannot say")]
+    #[error("the order cannot be written as an OCI configuration")]
     Oci(#[from] oci_spec::OciSpecError),
     #[error(transparent)]
     Seccomp(#[from] agent_seccomp::Error),

@@ -1,4 +1,5 @@
-//! bpf(2), as far as no crate has it: programs as the agent loads them, what they are attached to, and maps of maps.
+//! The commands of bpf(2) that the agent needs and no crate offers: they load and attach programs, and make and write
+//! maps.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,21 +14,21 @@ pub const BPF_TRACE_FENTRY: u32 = 24;
 pub const BPF_TRACE_FEXIT: u32 = 25;
 pub const BPF_TRACE_ITER: u32 = 28;
 
-/// A BPF program, as BPF_PROG_LOAD wants to know it (`include/uapi/linux/bpf.h`).
+/// A BPF program, as BPF_PROG_LOAD takes it (`include/uapi/linux/bpf.h`).
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
     /// A `BPF_PROG_TYPE_*`.
     pub kind: u32,
-    /// A `BPF_TRACE_*` where the kind is one that traces, else 0.
+    /// A `BPF_TRACE_*` if the kind is `BPF_PROG_TYPE_TRACING`, else 0.
     pub attach: u32,
-    /// The id, in the kernel's type information, of what it traces; 0 where it is none.
+    /// The BTF id, in the kernel's type information, of what the program traces; 0 if it has none.
     pub traced: u32,
     pub name: &'a CStr,
     pub license: &'a CStr,
     pub instructions: &'a [bpf_insn],
 }
 
-/// Loads a BPF program. What the verifier says goes to `log`, where there is one.
+/// Loads a BPF program. The verifier writes its log to `log`, unless that is empty.
 ///
 /// # Errors
 /// bpf(2)'s; EPERM without CAP_BPF and CAP_PERFMON.
@@ -68,19 +69,19 @@ pub fn load_program(program: &Program<'_>, log: &mut [u8]) -> io::Result<OwnedFd
         traced: program.traced,
         ..Attributes::default()
     };
-    // The kernel wants a NUL behind it.
+    // The last byte stays the NUL that the kernel requires.
     for (to, from) in attributes.name[..15]
         .iter_mut()
         .zip(program.name.to_bytes())
     {
         *to = *from;
     }
-    // SAFETY: the slices and strings that the attributes point to outlive the call; the kernel
-    // writes to none but `log`, which is borrowed for that.
+    // SAFETY: the slices and strings that the attributes point to outlive the call. The kernel writes only to `log`,
+    // which is borrowed mutably.
     unsafe { bpf_descriptor(BPF_PROG_LOAD, &attributes) }
 }
 
-/// Attaches a loaded program to what it traces, until the descriptor that comes back is closed.
+/// Attaches a loaded program to what it traces, until the returned descriptor is closed.
 ///
 /// # Errors
 /// bpf(2)'s.
@@ -97,11 +98,12 @@ pub fn attach_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         program: program.as_raw_fd() as u32,
         zero: 0,
     };
-    // SAFETY: the attributes point to nothing.
+    // SAFETY: the attributes have no pointer.
     unsafe { bpf_descriptor(BPF_RAW_TRACEPOINT_OPEN, &attributes) }
 }
 
-/// Attaches a loaded program that says which devices may be used to a cgroup of v2, beside those that are there.
+/// Attaches a loaded program of type `BPF_PROG_TYPE_CGROUP_DEVICE` to a v2 cgroup. The programs that are attached there
+/// already stay.
 ///
 /// # Errors
 /// bpf(2)'s.
@@ -122,12 +124,12 @@ pub fn attach_to_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> io::
         kind: BPF_CGROUP_DEVICE,
         flags: BPF_F_ALLOW_MULTI,
     };
-    // SAFETY: the attributes point to nothing.
+    // SAFETY: the attributes have no pointer.
     unsafe { bpf(BPF_PROG_ATTACH, &attributes) }.map(drop)
 }
 
-/// Attaches a BPF program to the tracepoint with this id (tracefs, `events/*/*/id`), on all CPUs,
-/// until the descriptor that comes back is closed.
+/// Attaches a BPF program to the tracepoint with this id (tracefs, `events/*/*/id`), on all CPUs, until the returned
+/// descriptor is closed.
 ///
 /// # Errors
 /// perf_event_open(2)'s and those of its ioctls; EACCES without CAP_PERFMON.
@@ -162,8 +164,7 @@ pub fn attach_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd
     };
     // A program on a tracepoint runs on every CPU, whichever the event was opened on.
     let (any_process, cpu, no_group) = (-1, 0, -1);
-    // SAFETY: `attributes` is a valid perf_event_attr of the size that it says, and outlives the
-    // call.
+    // SAFETY: `attributes` is a valid perf_event_attr of the size that it states, and outlives the call.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -191,7 +192,7 @@ pub fn attach_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd
     Ok(event)
 }
 
-/// What a loaded iterator gives, as a file to read.
+/// Opens a loaded iterator as a file. The program runs as the file is read.
 ///
 /// # Errors
 /// bpf(2)'s.
@@ -216,17 +217,17 @@ pub fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
         attach: BPF_TRACE_ITER,
         flags: 0,
     };
-    // SAFETY: the attributes point to nothing.
+    // SAFETY: the attributes have no pointer.
     let link = unsafe { bpf_descriptor(BPF_LINK_CREATE, &link) }?;
     let iterator = Iterator {
         link: link.as_raw_fd() as u32,
         flags: 0,
     };
-    // SAFETY: likewise.
+    // SAFETY: the attributes have no pointer.
     unsafe { bpf_descriptor(BPF_ITER_CREATE, &iterator) }.map(std::fs::File::from)
 }
 
-/// A BPF map that holds as many maps like `one`.
+/// Makes a BPF map that can hold `entries` maps of the same layout as `one`.
 ///
 /// # Errors
 /// bpf(2)'s.
@@ -250,45 +251,48 @@ pub fn make_array_of_maps(one: BorrowedFd<'_>, entries: u32) -> io::Result<Owned
         flags: 0,
         inner: one.as_raw_fd() as u32,
     };
-    // SAFETY: the attributes point to nothing.
+    // SAFETY: the attributes have no pointer.
     unsafe { bpf_descriptor(BPF_MAP_CREATE, &attributes) }
 }
 
-/// Puts a map into one of [`make_array_of_maps`].
+/// Puts a map into an array that [`make_array_of_maps`] made.
 ///
 /// # Errors
 /// bpf(2)'s.
 pub fn set_map(array: BorrowedFd<'_>, at: u32, map: &MapData) -> io::Result<()> {
     let value = (descriptor(map) as u32).to_ne_bytes();
-    // SAFETY: such an array has values of four bytes.
+    // SAFETY: the values of an array of maps have four bytes, as `value` has.
     unsafe { set_element(array.as_raw_fd() as u64, at, &value) }
 }
 
-/// Writes the first value of an array, of values as long as `value`.
+/// Writes the first value of an array.
 ///
 /// # Errors
-/// bpf(2)'s.
+/// bpf(2)'s; `InvalidInput` if the array's values are not as long as `value`.
 pub fn set_first(array: &MapData, value: &[u8]) -> io::Result<()> {
     let size = array.info().map_err(io::Error::other)?.value_size();
     if value.len() != size as usize {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: the sizes of the values were compared.
+    // SAFETY: `value` is as long as the array's values: the sizes were compared.
     unsafe { set_element(descriptor(array), 0, value) }
 }
 
-/// Lets nobody write a map any more but programs: the verifier may rely on what it holds.
+/// Makes a map read-only for system calls. The verifier can then rely on the contents of a map that is also read-only
+/// for programs.
 ///
 /// # Errors
 /// bpf(2)'s.
 pub fn freeze(map: &MapData) -> io::Result<()> {
     const BPF_MAP_FREEZE: libc::c_int = 22;
-    // SAFETY: the attributes point to nothing.
+    // SAFETY: the attributes have no pointer.
     unsafe { bpf(BPF_MAP_FREEZE, &descriptor(map)) }.map(drop)
 }
 
+/// Writes the value at index `at`.
+///
 /// # Safety
-/// The values of the array, or array of maps, have as many bytes.
+/// The values of the array, or array of maps, must have as many bytes as `value`.
 unsafe fn set_element(array: u64, at: u32, value: &[u8]) -> io::Result<()> {
     #[repr(C)]
     struct Element {
@@ -304,8 +308,8 @@ unsafe fn set_element(array: u64, at: u32, value: &[u8]) -> io::Result<()> {
         value: value.as_ptr() as u64,
         flags: 0,
     };
-    // SAFETY: key and value outlive the call. The kernel reads as much of them as the map's sizes
-    // say: the key of an array has four bytes, and the value's are as the caller says.
+    // SAFETY: key and value outlive the call. The kernel reads as many bytes of them as the map's keys and values have:
+    // the keys of an array have four, and the caller guarantees the size of the value.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &element) }.map(drop)
 }
 
@@ -313,25 +317,25 @@ fn descriptor(map: &MapData) -> u64 {
     map.fd().as_fd().as_raw_fd() as u64
 }
 
-/// A command of bpf(2) that gives a descriptor.
+/// Runs a command of bpf(2) that returns a descriptor.
 ///
 /// # Safety
-/// As of [`bpf`]; the command must be one that gives a new descriptor.
+/// The conditions of [`bpf`] hold, and the command must be one that returns a new descriptor.
 unsafe fn bpf_descriptor<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the caller keeps it.
+    // SAFETY: the caller guarantees the conditions of `bpf`.
     let descriptor = unsafe { bpf(command, attributes) }?;
-    // SAFETY: the caller says that it is a new one, which nothing else owns.
+    // SAFETY: the caller guarantees that the descriptor is a new one, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// bpf(2).
+/// Runs a command of bpf(2).
 ///
 /// # Safety
-/// `attributes` must be what the command wants, without padding, and what it points to must live as
-/// long as the call.
+/// `attributes` must have the layout that the command expects, without padding. The memory that they point to must be
+/// valid during the call.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
     let attributes = std::ptr::from_ref(attributes);
-    // SAFETY: the caller keeps it; the size is that of the attributes.
+    // SAFETY: the caller guarantees the attributes, and the size is theirs.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -1,20 +1,22 @@
-//! memcpy(3) and memmove(3) of the shipped program, in place of musl's: that copies by `rep movsq` whatever the length, which
-//! takes the CPU a dozen nanoseconds to begin with. A line of JSON is a hundred pieces of some ten bytes, and a sixth of the
-//! server's time went by between them.
+//! memcpy(3) and memmove(3) of the shipped program, in place of musl's.
+//!
+//! musl copies by `rep movsq` whatever the length, and the CPU takes a dozen nanoseconds to begin each such copy. A
+//! line of JSON consists of a hundred pieces of some ten bytes. With musl's memcpy, a sixth of the server's time is
+//! spent on these beginnings.
 
 use std::arch::asm;
 use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
 
-/// From so many bytes on, what the CPU's own copying takes to begin with is little.
+/// The length from which on `rep movsb` is used: its time to begin is then small against that of the copy.
 const LONG: usize = 1024;
 
-/// Copies `bytes` bytes; the two places do not overlap.
+/// Copies `bytes` bytes between two ranges of memory that do not overlap.
 ///
 /// # Safety
-/// `from` can be read and `to` written so far.
+/// `bytes` bytes must be readable at `from` and writable at `to`, and the ranges must not overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees both ranges.
     unsafe {
         if bytes <= 128 {
             short(to, from, bytes);
@@ -25,14 +27,14 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *
     to
 }
 
-/// Copies `bytes` bytes; the two places may overlap.
+/// Copies `bytes` bytes between two ranges of memory that may overlap.
 ///
 /// # Safety
-/// As of [`memcpy`].
+/// `bytes` bytes must be readable at `from` and writable at `to`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
-    // SAFETY: the caller's word. What is written forward is behind what is still to be read, unless `to` is within the
-    // bytes from `from` on.
+    // SAFETY: the caller guarantees both ranges. A forward copy overwrites no byte that it has still to read, unless
+    // `to` is in the range that begins at `from`.
     unsafe {
         if bytes <= 128 {
             short(to, from, bytes);
@@ -45,10 +47,10 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> 
     to
 }
 
-/// Up to 128 bytes. All is read before anything is written, so that overlapping is no matter.
+/// Copies up to 128 bytes. It reads all of them before it writes any, so the ranges may overlap.
 #[inline(always)]
 unsafe fn short(to: *mut u8, from: *const u8, bytes: usize) {
-    /// The first and the last `T`, which together are all.
+    /// Copies the first and the last value of a type, which together cover all bytes.
     macro_rules! ends {
         ($type:ty) => {{
             let last = bytes - size_of::<$type>();
@@ -58,7 +60,7 @@ unsafe fn short(to: *mut u8, from: *const u8, bytes: usize) {
             to.add(last).cast::<$type>().write_unaligned(tail);
         }};
     }
-    // SAFETY: the caller's word; no more than `bytes` are read and written.
+    // SAFETY: the caller guarantees both ranges, and no more than `bytes` bytes are read and written.
     unsafe {
         match bytes {
             0 => {}
@@ -78,11 +80,11 @@ unsafe fn short(to: *mut u8, from: *const u8, bytes: usize) {
     }
 }
 
-/// More than 64 bytes, the first ones first.
+/// Copies more than 64 bytes, from the first to the last.
 #[inline(always)]
 unsafe fn forward(to: *mut u8, from: *const u8, bytes: usize) {
-    // SAFETY: the caller's word; no more than `bytes` are read and written. The last 64 are read before they may be
-    // written over.
+    // SAFETY: the caller guarantees both ranges, and no more than `bytes` bytes are read and written. The last 64 bytes
+    // are read before they may be overwritten.
     unsafe {
         if bytes >= LONG {
             asm!(
@@ -104,9 +106,10 @@ unsafe fn forward(to: *mut u8, from: *const u8, bytes: usize) {
     }
 }
 
-/// More than 64 bytes, the last ones first.
+/// Copies more than 64 bytes, from the last to the first.
 unsafe fn backward(to: *mut u8, from: *const u8, bytes: usize) {
-    // SAFETY: as of `forward`, with the first 64.
+    // SAFETY: the caller guarantees both ranges, and no more than `bytes` bytes are read and written. The first 64
+    // bytes are read before they may be overwritten.
     unsafe {
         let head = load(from);
         let mut left = bytes;
@@ -118,12 +121,12 @@ unsafe fn backward(to: *mut u8, from: *const u8, bytes: usize) {
     }
 }
 
-/// 64 bytes. By the CPU's vectors, and not as a loop, which the compiler would make a call of memcpy again; without
-/// optimization it makes one even of these, so that all profiles of this workspace optimize.
+/// Loads 64 bytes by vector instructions: the compiler would turn a loop into a call of memcpy, which calls this.
+/// Without optimization, it calls memcpy even for these, so all profiles of this workspace optimize.
 #[inline(always)]
 unsafe fn load(from: *const u8) -> [__m128i; 4] {
     let from = from.cast::<__m128i>();
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees that 64 bytes can be read.
     unsafe {
         [
             _mm_loadu_si128(from),
@@ -134,10 +137,11 @@ unsafe fn load(from: *const u8) -> [__m128i; 4] {
     }
 }
 
+/// Stores 64 bytes by vector instructions.
 #[inline(always)]
 unsafe fn store(to: *mut u8, [a, b, c, d]: [__m128i; 4]) {
     let to = to.cast::<__m128i>();
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees that 64 bytes can be written.
     unsafe {
         _mm_storeu_si128(to, a);
         _mm_storeu_si128(to.add(1), b);
@@ -150,7 +154,7 @@ unsafe fn store(to: *mut u8, [a, b, c, d]: [__m128i; 4]) {
 mod tests {
     use super::*;
 
-    /// What is where `to` is after `from` was copied there, both in the same 3 KiB.
+    /// Returns 3 KiB of memory in which `bytes` bytes were copied from the offset `from` to the offset `to`.
     fn copied(
         copy: unsafe extern "C" fn(*mut u8, *const u8, usize) -> *mut u8,
         to: usize,
@@ -160,7 +164,7 @@ mod tests {
         let mut memory: Vec<u8> = (0..3072_u32).map(|at| ((at * 7) >> 2) as u8).collect();
         let start = memory.as_mut_ptr();
         assert!(to.max(from) + bytes <= memory.len());
-        // SAFETY: both places are in `memory`.
+        // SAFETY: both ranges are in `memory`.
         unsafe { copy(start.add(to), start.add(from), bytes) };
         memory
     }

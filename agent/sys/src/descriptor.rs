@@ -1,9 +1,9 @@
-//! Whether two descriptors are one open file.
+//! Whether two descriptors refer to the same open file description.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// kcmp(2) of two descriptors of this process: whether they share an open file description, with its position and flags.
-/// `None` where this kernel does not have the call, or refuses it.
+/// Whether two descriptors of this process refer to the same open file description, with its position and flags
+/// (kcmp(2)). `None` if the kernel does not have the call, or refuses it.
 #[must_use]
 pub fn is_same_open_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Option<bool> {
     const KCMP_FILE: libc::c_int = 0;

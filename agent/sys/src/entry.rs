@@ -1,4 +1,5 @@
-//! A process that enters a container, and the launcher that started it: the memory that they share, and the last fork.
+//! The memory that a process which enters a container shares with its launcher, and the fork that makes the container's
+//! new process.
 
 use std::ffi::CStr;
 use std::io;
@@ -12,29 +13,30 @@ use super::last::finish;
 use super::launch::{Strings, execute_file, last_errno};
 use super::threads;
 
-/// Of a subject's text, in a report.
+/// The most bytes of a subject's text in a report.
 const TEXT_BYTES: usize = 1024;
 
 /// The kernel's `FUTEX_OWNER_DIED` (`include/uapi/linux/futex.h`).
 const OWNER_DIED: u32 = 0x4000_0000;
 
-/// What the entering process says, and how it learns of the launcher's end. The process that becomes visible has it too,
-/// so that whoever reads it believes none of it.
+/// The entering process reports its failure here, and learns of the launcher's end.
+///
+/// The process that becomes visible in the container has this memory too. So a reader must not trust what it holds.
 #[repr(C)]
 #[derive(Debug)]
 struct Report {
-    /// The launcher's thread id, with [`OWNER_DIED`] once it has died: the kernel writes that.
+    /// The launcher's thread id. When the launcher dies, the kernel sets [`OWNER_DIED`].
     launcher: AtomicU32,
-    /// Not 0 once the launcher is to die.
+    /// Not 0 once the launcher is to die, as a test's fault point asks for.
     fault: AtomicU32,
-    /// 1 and the number of the step that failed; 0 as long as none has.
+    /// The number of the step that failed plus 1; 0 if none has failed.
     failed: AtomicU32,
     errno: AtomicI32,
     length: AtomicU32,
     text: [AtomicU8; TEXT_BYTES],
 }
 
-/// What failed, as it was reported.
+/// A failure of the entering process, as it was reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     pub step: u8,
@@ -42,28 +44,29 @@ pub struct Failed {
     pub subject: Vec<u8>,
 }
 
-/// Two pages of a file in memory, mapped for as long as the process lives.
+/// Two pages of a file in memory, which stay mapped until the process ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
     report: &'static Report,
-    /// The pid of the process that became visible, as the kernel wrote it before that process ran. Not in that process's
-    /// memory.
+    /// The pid of the process that became visible. The kernel writes it before that process runs. The page is not in
+    /// that process's memory.
     born: &'static AtomicU32,
 }
 
-/// As large as a page may be.
+/// The largest size of a page on any platform.
 const PAGE: usize = 64 << 10;
 
 impl Shared {
-    /// Of the file: what comes behind it there is the caller's.
+    /// The bytes of the file that this type uses. The caller may use what comes behind them.
     pub const BYTES: usize = 2 * PAGE;
 
-    /// Maps the beginning of a file that is at least so long, and cannot be made shorter.
+    /// Maps the first [`Self::BYTES`] of a file. The file must be at least that long, and nobody may be able to shorten
+    /// it.
     ///
     /// # Errors
     /// mmap(2)'s.
     pub fn map(file: BorrowedFd<'_>) -> io::Result<Self> {
-        // SAFETY: a new mapping, where the kernel likes.
+        // SAFETY: the kernel chooses the address of a new mapping, where no other memory is.
         let memory = unsafe {
             libc::mmap(
                 null_mut(),
@@ -77,7 +80,8 @@ impl Shared {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the mapping is aligned to pages, longer than both, never unmapped, and any bytes are valid atomics.
+        // SAFETY: the mapping is aligned to pages, longer than `PAGE` and `Report`, and never unmapped. Any bytes are
+        // valid atomics.
         unsafe {
             Ok(Self {
                 report: &*memory.cast::<Report>(),
@@ -86,8 +90,10 @@ impl Shared {
         }
     }
 
-    /// Lets the kernel mark this process's death there. The C library's own list of this kind is lost: nothing here has
-    /// locks that outlive a process.
+    /// Makes the kernel mark the death of this thread, the launcher's, in the shared memory.
+    ///
+    /// This replaces the C library's own robust list, which the agent does not need: it has no locks that outlive a
+    /// process.
     ///
     /// # Errors
     /// set_robust_list(2)'s.
@@ -109,7 +115,7 @@ impl Shared {
             offset: 0,
             pending: std::ptr::null(),
         }));
-        // The list is in this process's own memory, and only the word that it leads to is not.
+        // The list is in this process's own memory; only the word that it leads to is in the shared memory.
         let entry = Box::leak(Box::new(Entry { next: head }));
         head.next = entry;
         head.offset = (word as isize).wrapping_sub(std::ptr::from_ref(entry) as isize);
@@ -118,7 +124,7 @@ impl Shared {
         self.report
             .launcher
             .store(own.cast_unsigned(), Ordering::SeqCst);
-        // The page is then there, and charged to this process's cgroup.
+        // This write allocates the page, which the kernel charges to this process's cgroup.
         self.born.store(0, Ordering::SeqCst);
         // SAFETY: head and entry live as long as the process.
         let result = unsafe {
@@ -134,27 +140,28 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves where the kernel writes the copy's number out of the copy's memory, for [`fork_last`].
+    /// Keeps the page with the child's pid out of the memory of children, as [`fork_last`] needs it.
     ///
     /// # Errors
-    /// madvise(2)'s; EBUSY where this process has more threads than one, whose locks a copy would wait for. It is looked at
-    /// here, since the filter of the command's system calls may stand before the fork.
+    /// madvise(2)'s; EBUSY if this process has more than one thread: a child would wait for the locks of the others.
+    /// This is checked here because the system call filter of the command may be in place before the fork.
     pub fn keep_from_copies(self) -> io::Result<KeptFromCopies> {
         threads::expect_one()?;
         let born = NonNull::from(self.born).cast::<libc::c_void>();
-        // SAFETY: the address is that of a mapping which nothing but `born` uses, and no copy follows that.
+        // SAFETY: only `born` refers to these `PAGE` bytes of the mapping, and no child of this process follows it.
         if unsafe { libc::madvise(born.as_ptr(), PAGE, libc::MADV_DONTFORK) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(KeptFromCopies(self))
     }
 
+    /// Whether the thread that called [`Self::mark_own_death`] has died.
     #[must_use]
     pub fn launcher_died(&self) -> bool {
         self.report.launcher.load(Ordering::SeqCst) & OWNER_DIED != 0
     }
 
-    /// Reports a failure.
+    /// Reports that a step failed. The subject is cut to its first 1024 bytes.
     pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let text = subject.to_bytes();
         for (to, from) in self.report.text.iter().zip(text) {
@@ -169,6 +176,7 @@ impl Shared {
         self.report.failed.store(step, Ordering::SeqCst);
     }
 
+    /// The failure that was reported, if any was.
     #[must_use]
     pub fn failed(&self) -> Option<Failed> {
         let step = self.report.failed.load(Ordering::SeqCst).checked_sub(1)?;
@@ -181,17 +189,18 @@ impl Shared {
         })
     }
 
-    /// Says that the launcher is to die.
+    /// Asks the launcher to die.
     pub fn fault(&self) {
         self.report.fault.store(1, Ordering::SeqCst);
     }
 
+    /// Whether the launcher was asked to die.
     #[must_use]
     pub fn is_fault(&self) -> bool {
         self.report.fault.load(Ordering::SeqCst) != 0
     }
 
-    /// The process that became visible, as the host numbers it, once there is one.
+    /// The pid of the process that became visible, in the pid namespace of the process that made it; `None` before.
     #[must_use]
     pub fn born(&self) -> Option<i32> {
         let pid = self.born.load(Ordering::SeqCst).cast_signed();
@@ -199,7 +208,7 @@ impl Shared {
     }
 }
 
-/// The memory shared by a process whose copy does not see [`Shared::born`].
+/// Shared memory whose page with [`Shared::born`] is not in the memory of children.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptFromCopies(Shared);
 
@@ -211,28 +220,32 @@ impl std::ops::Deref for KeptFromCopies {
     }
 }
 
-/// The flags of the last fork, which a filter of system calls has to let through.
+/// The flags of [`fork_last`]'s clone(2), which a system call filter has to allow.
 pub const LAST_FORK: u64 =
     (libc::CLONE_VFORK | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID).cast_unsigned() as u64;
 
 /// Who returns from [`fork_last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The copy executes a program, or has ended.
+    /// The process that called. Its child has executed a program, or has ended.
     Parent,
+    /// The child.
     Copy,
 }
 
-/// clone(2): a child of this process's parent, which executes a program soon. The kernel tells its number to the launcher
-/// alone, before it runs, and holds this process up until then.
+/// Makes a child of this process's parent by clone(2), which is to execute a program soon.
+///
+/// Before the child runs, the kernel writes its pid where the launcher reads it ([`Shared::born`]); the child does not
+/// have that memory. The kernel suspends this process until the child executes a program or ends.
 ///
 /// # Errors
 /// clone(2)'s.
 pub fn fork_last(shared: &KeptFromCopies) -> Result<Side, Errno> {
     let born = NonNull::from(shared.0.born).cast::<libc::c_void>();
     let no_stack = null_mut::<libc::c_void>();
-    // SAFETY: without CLONE_VM the copy has its own memory, and goes on here with its own stack; the kernel writes to
-    // `born`, which is an integer of four bytes. The arguments that differ from one architecture to another are zeros.
+    // SAFETY: without CLONE_VM, the child has a copy of this process's memory, and returns from the call on a stack of
+    // its own. The kernel writes to `born`, which is an integer of four bytes. The arguments that architectures have in
+    // different orders are zeros.
     let result = unsafe {
         libc::syscall(
             libc::SYS_clone,
@@ -250,11 +263,12 @@ pub fn fork_last(shared: &KeptFromCopies) -> Result<Side, Errno> {
     }
 }
 
-/// A descriptor that this program was executed with. Whatever the program itself opens closes at exec, so that one which does
-/// not is owned by nobody; from now on it does.
+/// Takes ownership of a descriptor that this program was executed with, and sets close-on-exec for it.
+///
+/// All descriptors that the program opens itself are close-on-exec, so one that is not has no owner.
 ///
 /// # Errors
-/// EBADF where it is not open, or has an owner.
+/// EBADF if the descriptor is not open, is a standard stream, or is close-on-exec and so has an owner.
 pub fn inherited(number: usize) -> io::Result<OwnedFd> {
     const FIRST: i32 = 3;
     let unknown = || io::Error::from_raw_os_error(libc::EBADF);
@@ -263,15 +277,16 @@ pub fn inherited(number: usize) -> io::Result<OwnedFd> {
     if number < FIRST || unsafe { libc::fcntl(number, libc::F_GETFD) } != 0 {
         return Err(unknown());
     }
-    // SAFETY: it is open, and nothing here has opened it, since it would close at exec.
+    // SAFETY: the descriptor is open. It is not close-on-exec, so this program did not open it, and nobody owns it.
     let inherited = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&inherited, FdFlags::CLOEXEC)?;
     Ok(inherited)
 }
 
-/// Executes a program that has these descriptors, in their order, and no others. None of them has a number lower than
-/// there are of them, nor has the program's file. Where that fails, `report` hears why, and the process ends: owners of the
-/// numbers that were taken do not run again.
+/// Executes a program with `descriptors` as its descriptors 0, 1 and so on, and with no others.
+///
+/// The numbers of `descriptors` and of `program` must not be lower than `descriptors.len()`. If a step fails, `report`
+/// gets the errno, and the process ends with status 1: the owners of the numbers 0, 1 and so on must not run again.
 pub fn execute_with(
     descriptors: &[BorrowedFd<'_>],
     program: BorrowedFd<'_>,
@@ -290,13 +305,14 @@ pub fn execute_with(
 fn take_numbers(descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     for (number, descriptor) in (0_i32..).zip(descriptors) {
-        // SAFETY: the call takes no pointer. Owners of the numbers that it takes do not run again.
+        // SAFETY: the call takes no pointer. The owners of the number that it replaces do not run again: this is called
+        // within `finish`.
         if unsafe { libc::dup3(descriptor.as_raw_fd(), number, 0) } < 0 {
             return Err(last_errno());
         }
     }
     let (first, all) = (descriptors.len(), libc::c_uint::MAX);
-    // SAFETY: the call takes no pointer, and closes nothing before exec.
+    // SAFETY: the call takes no pointer. It only sets close-on-exec, and closes nothing before exec.
     match unsafe { libc::syscall(libc::SYS_close_range, first, all, CLOSE_RANGE_CLOEXEC) } {
         ..0 => Err(last_errno()),
         _ => Ok(()),
@@ -332,7 +348,7 @@ mod tests {
         let file = memfd_create(c"shared", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, Shared::BYTES as u64).unwrap();
         let shared = Shared::map(file.as_fd()).unwrap();
-        // A thread's end is marked as that of a process is.
+        // The kernel marks the end of a thread as it marks that of a process.
         std::thread::spawn(move || {
             shared.mark_own_death().unwrap();
             assert!(!shared.launcher_died());

@@ -1,4 +1,7 @@
-//! A process that stays where others may look into its memory, and was the copy of one that had what is theirs not to see.
+//! The reaper: pid 1 of a container, which must leave nothing of the launcher's memory to the container.
+//!
+//! The process is a copy of the launcher, whose memory has data that the container must not see. Processes of the
+//! container may look into the reaper's memory.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
@@ -11,13 +14,13 @@ use super::launch::{exit, wait_for_signal};
 use super::start_area::StartArea;
 use super::threads;
 
-/// More than the mappings of this program.
+/// The most private mappings that are recorded. The program has fewer.
 const MAPPINGS: usize = 256;
 
-/// A line of `/proc/PID/maps` without its path is shorter.
+/// The bytes of a line of `/proc/PID/maps` that are kept. Without its path, a line is shorter.
 const LINE_BYTES: usize = 512;
 
-/// The private, writable mappings of no file that a process has: first and last address of each.
+/// The private, writable mappings of a process that belong to no file: the start and the end of each.
 #[derive(Debug)]
 pub struct Memory {
     mappings: [(usize, usize); MAPPINGS],
@@ -26,21 +29,24 @@ pub struct Memory {
     stack: Option<(usize, usize)>,
 }
 
-/// Round the address of what the C library keeps for the thread: it stays. More than that has on any platform.
+/// The bytes before and behind the address of `errno` that are kept: the C library's data of the thread, which is
+/// smaller on all platforms.
 const OF_THREAD: usize = 16 * 1024;
-/// Below the frame that goes on: the frames of what it calls.
+/// The bytes of the stack below the running frame that are kept, for the frames of the functions that it calls.
 const OF_FRAMES: usize = 64 * 1024;
 
 /// The exit status of a reaper that could not begin.
 const FAILED: u8 = 125;
-/// What a shell adds to a signal's number.
+/// The number that a shell adds to a signal's number for the exit status of a process that the signal killed.
 const KILLED: i32 = 128;
 
-/// Becomes pid 1 of a container, whose command is this child: waits for whatever dies, hands signals on to the command, and
-/// ends as it does. All signals are blocked ([`super::launch::block_signals`]). No descriptor stays open.
+/// Becomes the pid 1 of a container, whose command is this process's child `command`.
 ///
-/// Where `memory` is given, this process's heap is emptied first, and the stack above. What stays then is the program's
-/// static variables, and the pages round what the C library keeps for the thread.
+/// It waits for every child that ends, passes signals on to the command, and ends when the command does, with its
+/// status. The caller must have blocked all signals ([`super::launch::block_signals`]). No descriptor stays open.
+///
+/// If `memory` is given, the heap and the used part of the stack are emptied first. The static variables that are
+/// mapped from the program's file stay, and so do the pages around the C library's data of the thread.
 pub fn reap(command: Pid, memory: Option<(&Memory, StartArea)>) -> ! {
     if threads::expect_one().is_err() {
         exit(FAILED)
@@ -51,9 +57,9 @@ pub fn reap(command: Pid, memory: Option<(&Memory, StartArea)>) -> ! {
     }
 }
 
-/// Uses nothing but the kernel, its stack, and its argument.
+/// The reaper's loop. It uses only system calls, its stack, and its argument.
 fn serve(command: Pid) -> ! {
-    // SAFETY: the call takes no pointer. Nothing below has a descriptor, and no caller runs again.
+    // SAFETY: the call takes no pointer. The code below uses no descriptor, and no caller runs again.
     if unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) } < 0 {
         exit(FAILED)
     }
@@ -77,10 +83,11 @@ fn serve(command: Pid) -> ! {
     }
 }
 
+/// Empties the memory, then runs the reaper's loop.
 fn leave_memory(memory: &Memory, area: StartArea, command: Pid) -> ! {
     let marker = 0u8;
     let above = (&raw const marker).expose_provenance();
-    // SAFETY: the call takes no pointer.
+    // SAFETY: the call takes no pointer, and returns the address of this thread's `errno`.
     let thread = unsafe { libc::__errno_location() }.expose_provenance();
     for &(start, end) in memory.mappings.iter().take(memory.count) {
         if (start..end).contains(&above) {
@@ -93,7 +100,7 @@ fn leave_memory(memory: &Memory, area: StartArea, command: Pid) -> ! {
             give_back(start, end);
         }
     }
-    // What earlier calls left there.
+    // The part of the stack below the frames in use has what earlier calls left there.
     if let Some((start, _)) = memory
         .stack
         .filter(|(start, end)| (start..end).contains(&&above))
@@ -103,32 +110,33 @@ fn leave_memory(memory: &Memory, area: StartArea, command: Pid) -> ! {
     beneath(above, area.start(), command)
 }
 
-/// The first address of the page that an address is in.
+/// The start of the page that an address is in.
 fn pages(address: usize) -> usize {
     const PAGE: usize = 4096;
     address - address % PAGE
 }
 
-/// Gives private pages back to the kernel; they read as zeros then.
+/// Gives private pages back to the kernel. They read as zeros afterwards.
 fn give_back(start: usize, end: usize) {
     if start >= end {
         return;
     }
-    // SAFETY: the kernel says that this process alone has these pages, which are no part of the stack that is in use. All
-    // that pointed into them is in the frames above, to which nothing returns, or is not used by `serve`.
+    // SAFETY: the kernel reports these pages as private to this process, and they have no frame that is in use. All
+    // pointers into them are in the callers' frames, to which nothing returns, or are not used by `serve`.
     unsafe {
         let start_of = std::ptr::with_exposed_provenance_mut(start);
         libc::madvise(start_of, end - start, libc::MADV_DONTNEED);
     }
 }
 
-/// Empties the stack from `above` up to the strings that the process was started with.
+/// Empties the stack from the address `above` up to `end`, the strings that the process was started with. Then it runs
+/// the reaper's loop.
 #[inline(never)]
 fn beneath(above: usize, end: usize, command: Pid) -> ! {
-    // Of the stack of another thread nothing is known.
+    // Otherwise this is not the stack that the process began with.
     if above < end {
-        // SAFETY: this is the stack on which the process began, from a frame above this one on. This function does not
-        // return, nor does `serve`, so that no frame there is used again.
+        // SAFETY: the bytes are on the stack with which the process began, from a variable in the caller's frame up.
+        // Neither this function nor `serve` returns, so no frame there is used again.
         unsafe {
             let from = std::ptr::with_exposed_provenance_mut::<u8>(above);
             std::ptr::write_bytes(from, 0, end - above);
@@ -138,13 +146,16 @@ fn beneath(above: usize, end: usize, command: Pid) -> ! {
 }
 
 impl Memory {
+    /// The file with the mappings of this process.
     pub const FILE: &CStr = c"/proc/self/maps";
 
-    /// As this process's own proc_pid_maps(5) reports it. Nothing is allocated, and until [`reap`] nothing may be: what the
-    /// heap has grown by is not emptied.
+    /// Reads the mappings of this process (proc_pid_maps(5)).
+    ///
+    /// It allocates nothing, and nothing may be allocated between this and [`reap`]: mappings that the heap gains later
+    /// are not emptied.
     ///
     /// # Errors
-    /// Those of reading it; E2BIG where there are more mappings than this program has.
+    /// The file cannot be read; E2BIG if there are more than 256 such mappings.
     pub fn of_own() -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let maps = openat(CWD, Self::FILE, flags, Mode::empty())?;
@@ -189,7 +200,8 @@ impl Memory {
     }
 }
 
-/// The addresses of a line such as `55e0-55f0 rw-p 00000000 00:00 0  [heap]`, where it is one of those.
+/// The addresses of the mapping in a line such as `55e0-55f0 rw-p 00000000 00:00 0  [heap]`; `None` unless it is
+/// private, writable and of no file.
 fn private_of(line: &[u8]) -> Option<(usize, usize)> {
     let line = std::str::from_utf8(line).ok()?;
     let mut fields = line.split_ascii_whitespace();

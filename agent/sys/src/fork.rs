@@ -1,4 +1,4 @@
-//! A copy of this process that stays when its caller has gone, and signals to those that stay.
+//! Forks a process that stays when its caller has gone, and sends it signals.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -10,18 +10,19 @@ use super::threads;
 /// Who returns from [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The child's number.
+    /// The parent, with the child's pid.
     Parent(Pid),
+    /// The child.
     Child,
 }
 
 /// fork(2).
 ///
 /// # Errors
-/// fork(2)'s; EBUSY where this process has more threads than one, whose locks the copy would wait for.
+/// fork(2)'s; EBUSY if this process has more than one thread: the child would wait for the locks of the others.
 pub fn fork() -> io::Result<Side> {
     threads::expect_one()?;
-    // SAFETY: with one thread, the copy may do all that this process may.
+    // SAFETY: this process has one thread, so the child may do everything that this process may.
     match unsafe { libc::fork() } {
         0 => Ok(Side::Child),
         ..0 => Err(io::Error::last_os_error()),
@@ -31,41 +32,43 @@ pub fn fork() -> io::Result<Side> {
     }
 }
 
-/// Ends a child that [`fork`] has made, without what its parent does at its end.
+/// Ends a child that [`fork`] has made, without running what its parent runs when it ends.
 pub fn exit(status: i32) -> ! {
     // SAFETY: the call takes no pointer, and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// Makes standard error this process's standard output too.
+/// Makes this process's standard output the same as its standard error.
 ///
 /// # Errors
 /// dup2(2)'s.
 pub fn speak_on_errors() -> io::Result<()> {
-    // SAFETY: the standard streams have no owner in Rust; whoever writes to the output finds the other.
+    // SAFETY: the standard streams have no owner in Rust. A writer to standard output then writes to standard error.
     match unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } {
         ..0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
-/// The first descriptor behind the standard streams.
+/// The first descriptor that is no standard stream.
 const FIRST: RawFd = 3;
 
-/// Makes this process, a child that [`fork`] has just made, one that nobody waits for and nobody talks to: in a session
-/// of its own, /dev/null as its standard streams, and no other descriptor that its parent was started with.
+/// Separates this process, which [`fork`] has just made, from its parent.
+///
+/// The process gets a session of its own and /dev/null as its standard streams. It closes the other descriptors that
+/// its parent was executed with.
 ///
 /// # Errors
 /// /dev/null cannot be opened, or there is no /proc.
 pub fn leave_parent() -> io::Result<()> {
-    // It fails for the leader of a group of processes only, which a child is not.
+    // setsid(2) fails only for the leader of a process group, which a new child is not.
     let _ = rustix::process::setsid();
     let nothing = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/null")?;
     for stream in 0..FIRST {
-        // SAFETY: the standard streams have no owner in Rust; whoever uses them finds /dev/null.
+        // SAFETY: the standard streams have no owner in Rust. A user of one then uses /dev/null.
         if unsafe { libc::dup2(nothing.as_raw_fd(), stream) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -74,15 +77,16 @@ pub fn leave_parent() -> io::Result<()> {
     close_inherited()
 }
 
-/// Closes the descriptors that this program was executed with, but for the standard streams. All that it opens closes at
-/// exec: nobody here owns one that does not.
+/// Closes the descriptors that this program was executed with, except the standard streams.
+///
+/// All descriptors that the program opens itself are close-on-exec, so one that is not has no owner.
 fn close_inherited() -> io::Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd")?.flatten();
     let numbers: Vec<RawFd> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     for number in numbers.into_iter().filter(|number| *number >= FIRST) {
-        // SAFETY: the calls take no pointer, and the descriptor has no owner, as above.
+        // SAFETY: the calls take no pointer. Only a descriptor that is not close-on-exec is closed; it has no owner.
         unsafe {
             if libc::fcntl(number, libc::F_GETFD) == 0 {
                 libc::close(number);
@@ -92,13 +96,14 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks signals, and gives a descriptor to read them from: those too that are ignored (see [`is_ignored`]).
+/// Blocks signals, and returns a descriptor to read them from. It also reports those that are ignored (see
+/// [`is_ignored`]).
 ///
 /// # Errors
 /// signalfd(2)'s.
 pub fn catch_signals(signals: impl IntoIterator<Item = i32>) -> io::Result<OwnedFd> {
-    // SAFETY: zeros are the empty set; the calls get valid ones, and refuse what is no signal. One thread runs, so that
-    // the mask is the process's.
+    // SAFETY: zeros are the empty set. The calls get pointers to a valid set that outlives them, and refuse a number
+    // that is no signal. This process has one thread, so the thread's mask is the process's.
     let descriptor = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         for signal in signals {
@@ -116,10 +121,10 @@ pub fn catch_signals(signals: impl IntoIterator<Item = i32>) -> io::Result<Owned
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Whether this process ignores a signal. The kernel keeps those that are blocked and ignored.
+/// Whether this process ignores a signal. The kernel keeps a signal pending that is blocked, even if it is ignored.
 #[must_use]
 pub fn is_ignored(signal: i32) -> bool {
-    // SAFETY: zeros are an action, which the call writes to; it refuses what is no signal.
+    // SAFETY: zeros are a valid action, to which the call writes. The call refuses a number that is no signal.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
@@ -127,13 +132,13 @@ pub fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Sends a signal to the process of a pidfd, real-time signals too.
+/// Sends a signal, which may be a real-time signal, to the process of a pidfd.
 ///
 /// # Errors
 /// pidfd_send_signal(2)'s; ESRCH where it has ended.
 pub fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the descriptor is open, and the null pointer asks for the info that kill(2) gives.
+    // SAFETY: the descriptor is open. With a null pointer, the kernel fills in the same `siginfo_t` as for kill(2).
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,

@@ -1,17 +1,19 @@
-//! The last code of a process: it executes a program or ends the process, and never returns to its callers.
+//! The last code that a process runs: it executes a program or ends the process, and never returns to its callers.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 
-/// Stands for the promise that no caller's code runs in this process again: [`finish`] gives it, and no other function.
-/// Of all owners of descriptors only those that `finish` was called with are left.
+/// A token which proves that the code of no caller runs in this process again. Only [`finish`] makes one.
+///
+/// The only owners of descriptors that are still used are those that the closure of `finish` captured or made.
 #[derive(Debug)]
 pub struct Last(PhantomData<*mut ()>);
 
-/// Runs the last code of this process, which ends with the status that it gives. Nothing that the callers own is dropped:
-/// the process ends also where the code panics.
+/// Runs the last code of this process, and ends the process with the status that it returns, or with 101 if it panics.
+///
+/// Nothing that the callers own is dropped.
 pub fn finish(run: impl FnOnce(&Last) -> u8) -> ! {
     /// Ends the process when it is dropped.
     struct End(u8);
@@ -27,8 +29,10 @@ pub fn finish(run: impl FnOnce(&Last) -> u8) -> ! {
 }
 
 impl Last {
-    /// close_range(2) of all descriptors but the standard streams and `kept`. Owners of others in the callers are gone, as
-    /// [`Last`] says; what the last code itself has opened, it drops before.
+    /// Closes all descriptors except the standard streams and `kept` by close_range(2).
+    ///
+    /// The owners of other descriptors in the callers do not run again ([`Last`]). The last code must have dropped all
+    /// descriptors that it has opened itself.
     ///
     /// # Errors
     /// close_range(2)'s; ENOSYS before Linux 5.9.
@@ -38,7 +42,7 @@ impl Last {
         let mut first = FIRST;
         for number in kept.into_iter().chain([RawFd::MAX]) {
             if first < number {
-                // SAFETY: the call takes no pointer. The callers of `finish` do not run again.
+                // SAFETY: the call takes no pointer. The callers of `finish`, who own descriptors, do not run again.
                 let closed = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
                 if closed < 0 {
                     return Err(super::launch::last_errno());

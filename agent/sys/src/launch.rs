@@ -1,4 +1,4 @@
-//! From clone to exec: what stands there allocates nothing.
+//! The system calls between clone and exec. The functions that run there allocate nothing.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char};
@@ -13,16 +13,18 @@ use super::threads;
 /// Who returns from [`clone`].
 #[derive(Debug)]
 pub enum Side {
+    /// The process that called, with the child's pid and pidfd.
     Parent { pid: Pid, pidfd: OwnedFd },
+    /// The new process.
     Child,
 }
 
-/// Whose child the new process is, and which exit signal it has.
+/// Whose child the new process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kin {
-    /// This process's child.
+    /// The child of this process. Its exit signal is SIGCHLD.
     Child,
-    /// The child of this process's parent.
+    /// The child of this process's parent. It has the exit signal of this process.
     Sibling,
 }
 
@@ -36,11 +38,11 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWTIME) as u64;
 
-/// clone3(2): a copy of this process, in new `namespaces` (`CLONE_NEW*`), and in `cgroup` where one is given.
+/// Makes a copy of this process by clone3(2), in new `namespaces` (`CLONE_NEW*`), and in `cgroup` if one is given.
 ///
 /// # Errors
-/// clone3(2)'s; EBUSY where this process has more threads than one, whose locks the copy would wait for; EINVAL for flags
-/// that are no namespaces.
+/// clone3(2)'s; EBUSY if this process has more than one thread: the child would wait for the locks of the others;
+/// EINVAL if `namespaces` has another flag.
 pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Result<Side, Errno> {
     if namespaces & !NAMESPACES != 0 {
         return Err(Errno::INVAL);
@@ -61,8 +63,9 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Resul
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM the new process has a copy of this one's memory, and goes on here with its own stack. No
-    // other thread held a lock. The arguments outlive the call, which writes `pidfd` only.
+    // SAFETY: without CLONE_VM, the child has a copy of this process's memory, and returns from the call on a stack of
+    // its own. There is no other thread that could hold a lock. The arguments outlive the call, which writes only
+    // `pidfd`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -82,22 +85,23 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Resul
     }
 }
 
-/// Ends this process now, with nothing of Rust's or the C library's run.
+/// Ends this process at once, without running destructors or functions registered by atexit(3).
 pub fn exit(status: u8) -> ! {
-    // SAFETY: it may be called at any time.
+    // SAFETY: _exit(2) may be called at any time.
     unsafe { libc::_exit(i32::from(status)) }
 }
 
 /// Strings as execve(2) takes them.
 #[derive(Debug)]
 pub struct Strings {
-    /// What `pointers` point to.
+    /// The strings that `pointers` point to.
     strings: Vec<CString>,
-    /// Ends in a null.
+    /// The addresses of the strings, and a null at the end.
     pointers: Vec<*const c_char>,
 }
 
 impl Strings {
+    /// Makes the array of pointers that execve(2) takes.
     #[must_use]
     pub fn new(strings: Vec<CString>) -> Self {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
@@ -105,22 +109,23 @@ impl Strings {
         Self { strings, pointers }
     }
 
+    /// The first string, if there is one.
     #[must_use]
     pub fn first(&self) -> Option<&CStr> {
         self.strings.first().map(CString::as_c_str)
     }
 }
 
-/// execve(2).
+/// Executes the program at `path` by execve(2).
 ///
 /// # Errors
-/// It returns only with one.
+/// execve(2)'s. The function returns only then.
 pub fn execute(
     path: &CStr,
     arguments: &Strings,
     environment: &Strings,
 ) -> Result<Infallible, Errno> {
-    // SAFETY: all are strings that end in NUL, and arrays that end in null; they outlive the call.
+    // SAFETY: the strings end with a NUL, the arrays with a null, and all of them outlive the call.
     unsafe {
         libc::execve(
             path.as_ptr(),
@@ -131,25 +136,25 @@ pub fn execute(
     Err(last_errno())
 }
 
-/// Runs this program again, as [`super::start::again`].
+/// Executes this program again from a read-only mount ([`super::start::again`]).
 ///
 /// # Errors
-/// It returns only with one.
+/// The kernel refuses a step. The function returns only then.
 pub fn run_again(arguments: &Strings, environment: &Strings) -> Result<Infallible, Errno> {
-    // SAFETY: both are strings that end in NUL, in arrays that end in null.
+    // SAFETY: the strings end with a NUL, and the arrays with a null.
     unsafe { super::start::again(arguments.pointers.as_ptr(), environment.pointers.as_ptr()) }
 }
 
-/// execveat(2) of an open file.
+/// Executes the program in an open file by execveat(2).
 ///
 /// # Errors
-/// It returns only with one.
+/// execveat(2)'s. The function returns only then.
 pub fn execute_file(
     file: BorrowedFd<'_>,
     arguments: &Strings,
     environment: &Strings,
 ) -> Result<Infallible, Errno> {
-    // SAFETY: as of `execute`.
+    // SAFETY: the strings end with a NUL, the arrays with a null, and all of them outlive the call.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,
@@ -163,15 +168,18 @@ pub fn execute_file(
     Err(last_errno())
 }
 
-/// What mount_setattr(2) changes of a mount: `MOUNT_ATTR_*`, and a propagation (`MS_PRIVATE` …) or 0.
+/// The attributes of a mount that mount_setattr(2) changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountAttributes {
+    /// The `MOUNT_ATTR_*` flags to set.
     pub set: u64,
+    /// The `MOUNT_ATTR_*` flags to clear.
     pub clear: u64,
+    /// The new propagation (`MS_PRIVATE` …); 0 to leave it.
     pub propagation: u64,
 }
 
-/// mount_setattr(2) of an open mount, and with `recursive` of all below.
+/// Changes the attributes of an open mount by mount_setattr(2); if `recursive`, also those of all mounts below it.
 ///
 /// # Errors
 /// mount_setattr(2)'s; ENOSYS before Linux 5.12.
@@ -183,10 +191,10 @@ pub fn set_mount(
     change_mount(mount, attributes, recursive, 0)
 }
 
-/// Maps the owners of all files of an open, detached mount as this user namespace maps them.
+/// Makes an open, detached mount an idmapped mount: the user namespace `user` maps the owners of its files.
 ///
 /// # Errors
-/// mount_setattr(2)'s; EINVAL where the file system cannot.
+/// mount_setattr(2)'s; EINVAL if the file system has no idmapped mounts.
 pub fn map_owners(mount: BorrowedFd<'_>, user: BorrowedFd<'_>) -> Result<(), Errno> {
     let attributes = MountAttributes {
         set: libc::MOUNT_ATTR_IDMAP,
@@ -211,7 +219,7 @@ fn change_mount(
     if recursive {
         flags |= libc::AT_RECURSIVE;
     }
-    // SAFETY: the attributes outlive the call, and are as long as it says.
+    // SAFETY: the attributes outlive the call, which gets their size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -229,16 +237,16 @@ fn change_mount(
     }
 }
 
-/// Gives every signal its default action, and blocks none: what a new program expects.
+/// Gives every signal its default action and unblocks all signals, as a new program expects.
 pub fn reset_signals() {
-    /// The kernel's, which counts real-time signals that the C library keeps to itself too.
+    /// The number of the kernel's last signal. This includes the real-time signals that the C library reserves.
     const SIGNALS: i32 = 64;
     /// The kernel's `struct sigaction` has a handler, flags, a restorer and a mask, of eight bytes each: zeros are the
-    /// default action. The C library's call would refuse the two signals that it keeps to itself.
+    /// default action. The C library's sigaction(2) refuses the two signals that it reserves.
     const DEFAULT: [u64; 4] = [0; 4];
     const MASK_BYTES: usize = 8;
-    // SAFETY: the action outlives the calls, which only read it, as does the empty set. Those calls that fail are of
-    // signals whose action nobody can change.
+    // SAFETY: the action and the empty set outlive the calls, which only read them. The calls for SIGKILL and SIGSTOP
+    // fail: their actions cannot be changed.
     unsafe {
         for signal in 1..=SIGNALS {
             libc::syscall(
@@ -254,10 +262,10 @@ pub fn reset_signals() {
     }
 }
 
-/// Joins a new, empty session keyring, so that the host's keys are out of reach.
+/// Joins a new, empty session keyring, so that the container cannot reach the keys of the host.
 ///
 /// # Errors
-/// keyctl(2)'s; ENOSYS where the kernel has no keys.
+/// keyctl(2)'s; ENOSYS if the kernel is built without keys.
 pub fn join_new_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: a null name asks for a new keyring; no memory is read.
@@ -275,7 +283,7 @@ pub fn join_new_keyring() -> Result<(), Errno> {
     }
 }
 
-/// Takes a capability out of the bounding set, for ever.
+/// Removes a capability from this thread's bounding set, for ever.
 ///
 /// # Errors
 /// EINVAL for one that the kernel does not know, EPERM without CAP_SETPCAP.
@@ -289,7 +297,7 @@ pub fn drop_from_bounding_set(capability: u8) -> Result<(), Errno> {
     }
 }
 
-/// Puts a capability that is permitted and inheritable into the ambient set.
+/// Adds a capability to this thread's ambient set. It must be in the permitted and the inheritable set.
 ///
 /// # Errors
 /// prctl(2)'s.
@@ -311,12 +319,12 @@ pub fn raise_ambient(capability: u8) -> Result<(), Errno> {
     }
 }
 
-/// setns(2).
+/// Enters a namespace, or the namespaces of the types `kinds` (`CLONE_NEW*`) of the process of a pidfd, by setns(2).
 ///
 /// # Errors
 /// setns(2)'s.
 pub fn enter(namespace: BorrowedFd<'_>, kinds: i32) -> Result<(), Errno> {
-    // SAFETY: the call takes no pointer; no thread shares anything with this one.
+    // SAFETY: the call takes no pointer, and changes only the calling thread.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), kinds) };
     if result < 0 {
         Err(last_errno())
@@ -325,12 +333,12 @@ pub fn enter(namespace: BorrowedFd<'_>, kinds: i32) -> Result<(), Errno> {
     }
 }
 
-/// unshare(2) of namespaces (`CLONE_NEW*`).
+/// Moves this thread into new namespaces of the types `kinds` (`CLONE_NEW*`) by unshare(2).
 ///
 /// # Errors
 /// unshare(2)'s.
 pub fn unshare(kinds: i32) -> Result<(), Errno> {
-    // SAFETY: the call takes no pointer, and leaves descriptors shared as they were.
+    // SAFETY: the call takes no pointer. Callers pass only flags of namespaces, so threads share descriptors as before.
     let result = unsafe { libc::unshare(kinds) };
     if result < 0 {
         Err(last_errno())
@@ -339,9 +347,9 @@ pub fn unshare(kinds: i32) -> Result<(), Errno> {
     }
 }
 
-/// Blocks all signals: they wait for [`reap`](super::forget::reap).
+/// Blocks all signals, so that they stay pending until [`reap`](super::forget::reap) takes them.
 pub fn block_signals() {
-    // SAFETY: the set is made full before it is read, and outlives the calls.
+    // SAFETY: sigfillset(3) fills the set before it is read, and the set outlives the calls.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
@@ -349,11 +357,11 @@ pub fn block_signals() {
     }
 }
 
-/// The next signal to this process, which blocks them all.
+/// Waits for the next signal to this process, which must have blocked all signals.
 pub(super) fn wait_for_signal() -> Signal {
     loop {
         let mut signal = 0;
-        // SAFETY: the set is made full before it is read; both outlive the calls.
+        // SAFETY: sigfillset(3) fills the set before it is read. The set and `signal` outlive the calls.
         let failed = unsafe {
             let mut all: libc::sigset_t = std::mem::zeroed();
             libc::sigfillset(&raw mut all);
@@ -365,6 +373,7 @@ pub(super) fn wait_for_signal() -> Signal {
     }
 }
 
+/// The errno of the last call that failed in this thread.
 pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }

@@ -1,5 +1,5 @@
-//! The few raw system calls no crate offers, and the bytes of the contract with the kernel: the
-//! only `unsafe` in the agent.
+//! The system calls that no crate offers, and the conversion of the contract's structs to bytes and back. No other
+//! crate of the agent has `unsafe` code.
 
 pub mod bpf;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
@@ -23,27 +23,28 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use agent_ebpf as contract;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor that tokio waits for. Needs a tokio runtime.
+/// Registers a descriptor with tokio, which can then wait for it. The caller must be in a tokio runtime.
 ///
 /// # Errors
-/// It is none that can be waited for.
+/// epoll(7) cannot wait for a descriptor of this kind.
 pub fn awaited(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: what is owned stays open, and the same, until it is dropped.
+    // SAFETY: an `OwnedFd` keeps its descriptor open, and does not change its number, until it is dropped.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 
-/// A struct of the contract with the BPF programs: `repr(C)`, no padding, any bytes are valid.
+/// A struct of the contract with the BPF programs.
 ///
 /// # Safety
-/// All of that must hold of the type. `agent_ebpf` checks the first two when it is compiled.
+/// The type must be `repr(C)`, must have no padding, and any bytes must be a valid value. `agent_ebpf` checks the sizes
+/// when it is compiled.
 pub unsafe trait Contract: Copy + 'static {}
 
-/// A value of a BPF map.
+/// A key or value of a BPF map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Plain<T>(pub T);
 
-// SAFETY: `Contract` asks for what `Pod` does.
+// SAFETY: `Contract` requires that any bytes are a valid value, as `Pod` does, and `Plain` is transparent.
 unsafe impl<T: Contract> aya::Pod for Plain<T> {}
 
 macro_rules! contract {
@@ -75,7 +76,7 @@ contract!(
     Task
 );
 
-/// The struct that `bytes` are; `None` where the size is another.
+/// Reads a struct from its bytes; `None` if `bytes` do not have the size of `T`.
 pub fn from_bytes<T: Contract>(bytes: &[u8]) -> Option<T> {
     if bytes.len() != size_of::<T>() {
         return None;
@@ -84,16 +85,16 @@ pub fn from_bytes<T: Contract>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// The bytes that `value` is.
+/// The bytes of `value`.
 pub fn as_bytes<T: Contract>(value: &T) -> &[u8] {
     // SAFETY: `T` has no padding, so that all of its bytes are initialized.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
-/// The user namespace that owns a namespace (ioctl_ns(2)).
+/// Opens the user namespace that owns a namespace (ioctl_ns(2)).
 ///
 /// # Errors
-/// EPERM where that is none of this process's nor below.
+/// EPERM where the owner is neither this process's user namespace nor below it.
 pub fn user_namespace_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     /// `include/uapi/linux/nsfs.h`
     const NS_GET_USERNS: libc::c_ulong = 0xb701;
@@ -106,21 +107,20 @@ pub fn user_namespace_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Gives free memory of the heap back to the kernel, where the C library keeps it (glibc does, for
-/// each thread).
+/// Gives free memory of the heap back to the kernel, where the C library keeps it. glibc does, for each thread.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it may be called at any time, by any thread.
+    // SAFETY: malloc_trim(3) may be called at any time, by any thread.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// One heap for all threads, where the C library would make one for each (glibc does): free memory in one is of no use to
-/// the others. Before there are threads.
+/// Makes all threads share one heap, where the C library would make one for each thread (glibc does): a thread cannot
+/// use free memory of another thread's heap. To be called before there are other threads.
 pub fn share_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it changes a number that the C library reads when a thread first allocates.
+    // SAFETY: mallopt(3) changes only a number that the C library reads when a thread first allocates.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }

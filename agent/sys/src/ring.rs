@@ -1,5 +1,6 @@
-//! The reader of a BPF ring buffer (`kernel/bpf/ringbuf.c`). aya's maps the ring twice, and what is mapped counts as
-//! resident.
+//! The reader of a BPF ring buffer (`kernel/bpf/ringbuf.c`).
+//!
+//! aya's reader maps the ring twice. The kernel counts mapped pages as resident memory of the process.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -8,15 +9,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use rustix::param::page_size;
 
-/// How much of the ring's beginning is mapped behind its end too, so that a record that goes over the end is in one
-/// piece. No record comes near.
+/// The bytes of the ring's beginning that are mapped again behind its end, so that a record that crosses the end is
+/// contiguous. The records are far shorter.
 const BEHIND_BYTES: usize = 64 << 10;
 
-/// The programs look at the reader's position for every record, and each change of it makes the CPUs fetch it anew: it is
-/// told when so much has been read, or all.
+/// The bytes that are read before the reader's position is written back; it is also written when all is read.
+///
+/// The programs read that position for every record, and after each write their CPUs must fetch it anew.
 const TOLD_BYTES: usize = 16 << 10;
 
-/// What comes before each record: its length, with two flags, and a number of the kernel's.
+/// The bytes before each record: its length with two flags, and a page offset for the kernel's own use.
 const HEADER_BYTES: usize = 8;
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
@@ -25,20 +27,23 @@ const DISCARDED: u32 = 1 << 30;
 #[derive(Debug)]
 pub struct Ring {
     descriptor: OwnedFd,
-    /// A page that begins with up to where the ring has been read.
+    /// A page that begins with the position up to which the ring has been read.
     consumer: Mapping,
-    /// A page that begins with up to where it has been written, and the records.
+    /// A page that begins with the position up to which the ring has been written, and behind it the records.
     producer: Mapping,
+    /// The size of the ring.
     bytes: usize,
+    /// The position up to which this has read.
     read: usize,
-    /// What the programs know of `read`.
+    /// The value of `read` that was last written back for the programs.
     told: usize,
-    /// As it was when all before it had been read: that page is written for every record.
+    /// The position up to which the ring had been written, when it was last loaded. It is loaded again only when all
+    /// before it is read: the programs write its page for every record.
     written: usize,
 }
 
 impl Ring {
-    /// Maps a ring of this many bytes. It goes on where it was read up to.
+    /// Maps a ring of this many bytes. The reading starts where the last reader stopped.
     ///
     /// # Errors
     /// mmap(2)'s.
@@ -60,8 +65,10 @@ impl Ring {
         })
     }
 
-    /// What `take` makes of the next record, whose room is soon the programs' again. None: there is none yet, and all
-    /// room is; whether one has come meanwhile is looked at by poll(2).
+    /// Passes the next record to `take`, and returns its result. The programs can soon use the record's room again.
+    ///
+    /// `None` if there is no complete record. The programs can then use the room of everything that was read. To wait
+    /// for the next record, use poll(2), which also sees one that has come since.
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let header = self.header()?;
         let taken = take(self.record(header));
@@ -69,25 +76,26 @@ impl Ring {
         Some(taken)
     }
 
-    /// The record that is the next.
+    /// The next record, which stays in the ring; `None` if there is no complete one.
     pub fn peek(&mut self) -> Option<&[u8]> {
         let header = self.header()?;
         Some(self.record(header))
     }
 
-    /// What is behind the header of the next record.
+    /// The bytes of the next record, which has this header.
     fn record(&self, header: u32) -> &[u8] {
         let at = self.at() + HEADER_BYTES;
         let length = length(header).min(self.producer.bytes - at);
-        // SAFETY: so much is mapped there; it was written before the header said so, and is not written again before
-        // `pass`, which takes the ring for itself.
+        // SAFETY: `length` bytes are mapped there. The program wrote them before it cleared the header's `BUSY` flag.
+        // No program writes them again before `pass`, which borrows the ring mutably.
         unsafe {
             let start = self.producer.start.add(at);
             std::slice::from_raw_parts(start.as_ptr(), length)
         }
     }
 
-    /// The header of the next record, where that is complete. Where none is, the programs get all room.
+    /// The header of the next record that is complete and not discarded. If there is none, the programs get the room of
+    /// everything that was read.
     fn header(&mut self) -> Option<u32> {
         loop {
             match self.any_header() {
@@ -101,6 +109,7 @@ impl Ring {
         }
     }
 
+    /// The header of the next record, if it is complete; the record may be discarded.
     fn any_header(&mut self) -> Option<u32> {
         if self.read == self.written {
             self.written = self.producer.position().load(Ordering::Acquire);
@@ -108,7 +117,8 @@ impl Ring {
         if self.read == self.written {
             return None;
         }
-        // SAFETY: all of the ring is mapped, headers are aligned, and both sides access this one atomically.
+        // SAFETY: all of the ring is mapped, headers are aligned to 8 bytes, and both sides access this word
+        // atomically.
         let header = unsafe {
             self.producer
                 .start
@@ -120,12 +130,12 @@ impl Ring {
         (header & BUSY == 0).then_some(header)
     }
 
-    /// Where the next record's header is in the mapping.
+    /// The offset of the next record's header in the mapping.
     fn at(&self) -> usize {
         page_size() + self.read % self.bytes
     }
 
-    /// The record with this header has been read.
+    /// Moves on behind the next record, which has this header.
     fn pass(&mut self, header: u32) {
         self.read += (HEADER_BYTES + length(header)).next_multiple_of(HEADER_BYTES);
         if self.read - self.told >= TOLD_BYTES {
@@ -133,7 +143,7 @@ impl Ring {
         }
     }
 
-    /// Gives the programs the room of what has been read.
+    /// Writes the reader's position back, which gives the programs the room of everything that was read.
     fn tell(&mut self) {
         if self.told != self.read {
             self.told = self.read;
@@ -158,14 +168,14 @@ fn length(header: u32) -> usize {
     (header & !(BUSY | DISCARDED)) as usize
 }
 
-/// Memory of the kernel's, until it is dropped.
+/// Memory of the kernel that is mapped until this is dropped.
 #[derive(Debug)]
 struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: it is no thread's own.
+// SAFETY: the mapping belongs to the process, not to a thread.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
@@ -175,7 +185,7 @@ impl Mapping {
         bytes: usize,
         access: libc::c_int,
     ) -> io::Result<Self> {
-        // SAFETY: the kernel chooses a place where nothing is.
+        // SAFETY: the kernel chooses the address of a new mapping, where no other memory is.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -193,16 +203,16 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
-    /// The position with which it begins.
+    /// The position with which the mapping begins.
     fn position(&self) -> &AtomicUsize {
-        // SAFETY: a page at least is mapped, and both sides access this number atomically.
+        // SAFETY: at least a page is mapped, and both sides access this number atomically.
         unsafe { self.start.cast().as_ref() }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nothing refers to it any more.
+        // SAFETY: `new` mapped these bytes at this address, and no reference into them is left.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.bytes);
         }
@@ -219,10 +229,10 @@ pub mod fixture {
 
     pub const BYTES: usize = 4096;
 
-    /// What the kernel maps as a ring.
+    /// Memory with the layout of a ring.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// The memory cannot be made.
     pub fn memory() -> OwnedFd {
         let memory = memfd_create("ring", MemfdFlags::CLOEXEC).expect("a memfd can be made");
         let bytes = 2 * page_size() + BYTES + BEHIND_BYTES;
@@ -230,10 +240,10 @@ pub mod fixture {
         memory
     }
 
-    /// Writes a record, as a program does, and gives where the next one goes.
+    /// Writes a record as a program does, and returns the position of the next one.
     ///
     /// # Panics
-    /// It cannot be written.
+    /// The record cannot be written.
     pub fn put(memory: &OwnedFd, position: usize, record: &[u8], flags: u32) -> usize {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&(record.len() as u32 | flags).to_ne_bytes());
@@ -253,7 +263,7 @@ mod tests {
     use super::fixture::{BYTES, memory, put};
     use super::*;
 
-    /// Writes a record of `length` times `byte`, and gives where the next one goes.
+    /// Writes a record of `length` times `byte`, and returns the position of the next one.
     fn write(memory: &OwnedFd, position: usize, length: usize, byte: u8, flags: u32) -> usize {
         put(memory, position, &vec![byte; length], flags)
     }
@@ -269,7 +279,7 @@ mod tests {
         let mut ring = map();
         assert_eq!(next(&mut ring), None);
         let mut position = 0;
-        // Several times around, over the end too.
+        // The records go around the ring several times, and some cross its end.
         for byte in 0..100 {
             position = write(&memory, position, 300 + usize::from(byte), byte, 0);
             position = write(&memory, position, 16, 0, DISCARDED);
@@ -280,7 +290,7 @@ mod tests {
         let mut read = [0; 8];
         pread(&memory, &mut read, 0).unwrap();
         assert_eq!(usize::from_ne_bytes(read), position);
-        // The next reader goes on there.
+        // The next reader starts at the same position.
         drop(ring);
         write(&memory, position, 8, 7, 0);
         assert_eq!(next(&mut map()), Some(vec![7; 8]));

@@ -1,12 +1,12 @@
-//! Putting system call filters in place.
+//! Installs system call filters.
 
 use std::io;
 
-/// From here on, this thread and what it starts make only the system calls that the filter lets through. Allocates
-/// nothing, so that it may stand between clone and exec.
+/// Installs a system call filter for this thread and everything that it starts. It allocates nothing, so it may be
+/// called between clone and exec.
 ///
 /// # Errors
-/// seccomp(2)'s; EACCES without no_new_privs and CAP_SYS_ADMIN.
+/// seccomp(2)'s; EACCES with neither no_new_privs nor CAP_SYS_ADMIN; ESRCH if a thread cannot be synchronized.
 pub fn install(filter: &[libc::sock_filter], flags: u32) -> io::Result<()> {
     let length =
         u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -23,7 +23,7 @@ pub fn install(filter: &[libc::sock_filter], flags: u32) -> io::Result<()> {
             &raw const program,
         )
     };
-    // With TSYNC the result can be the id of a thread that did not follow.
+    // With SECCOMP_FILTER_FLAG_TSYNC, the result can be the id of a thread that the kernel could not synchronize.
     match result {
         0 => Ok(()),
         ..0 => Err(io::Error::last_os_error()),

@@ -1,5 +1,7 @@
-//! Running this program again from where no container can write to it, before anything else: in the shipped file before
-//! the C library and Rust have begun, which a launch would otherwise wait for twice.
+//! Runs this program again from a mount where no container can write to its file.
+//!
+//! The shipped file does this before the C library and Rust's runtime start, so that a launch does not wait for their
+//! start twice.
 
 use std::convert::Infallible;
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
@@ -14,7 +16,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 /// This program's file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// Opens this program's file. It needs nothing of the C library's, which may not have begun.
+/// Opens this program's file. It does not use the C library, which may not have started.
 ///
 /// # Errors
 /// There is no `/proc`.
@@ -26,7 +28,8 @@ pub fn own_executable() -> Result<OwnedFd, Errno> {
 /// A null-terminated array of strings, as execve(2) takes it.
 type Strings = *const *const c_char;
 
-/// Whether a file is on such a mount as [`again`] runs this program from: no other file system has this look.
+/// Whether a file is on a mount like the one that [`again`] runs this program from: read-only and with
+/// `MOUNT_ATTR_NOSYMFOLLOW`, flags that no other mount is expected to have together.
 ///
 /// # Errors
 /// fstatfs(2)'s.
@@ -37,13 +40,13 @@ pub fn is_out_of_reach(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(flags.contains(StatVfsMountFlags::RDONLY) && flags.bits() & ST_NOSYMFOLLOW != 0)
 }
 
-/// Runs this program again from a read-only mount that is in nobody's mount namespace.
+/// Executes this program again, from a read-only mount that is in no mount namespace.
 ///
 /// # Safety
-/// Both are null-terminated arrays of strings.
+/// `arguments` and `environment` must be null-terminated arrays of strings.
 ///
 /// # Errors
-/// It returns only with one: the kernel refuses.
+/// The kernel refuses a step. The function returns only then.
 pub unsafe fn again(arguments: Strings, environment: Strings) -> Result<Infallible, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let file = open_tree(CWD, OWN_EXECUTABLE, flags)?;
@@ -56,7 +59,7 @@ pub unsafe fn again(arguments: Strings, environment: Strings) -> Result<Infallib
     let mount = file.as_fd().as_raw_fd() as usize;
     let empty = c"".as_ptr() as usize;
     let flags = libc::AT_EMPTY_PATH as usize;
-    // SAFETY: the attributes outlive the call, and are as long as it says.
+    // SAFETY: the attributes outlive the call, which gets their size.
     unsafe {
         call(
             libc::SYS_mount_setattr,
@@ -69,7 +72,7 @@ pub unsafe fn again(arguments: Strings, environment: Strings) -> Result<Infallib
             ],
         )?;
     }
-    // SAFETY: the caller vouches for the arrays, which outlive the call.
+    // SAFETY: the arrays outlive the call; the caller guarantees that they and their strings end.
     unsafe {
         let strings = [arguments as usize, environment as usize];
         call(
@@ -80,11 +83,14 @@ pub unsafe fn again(arguments: Strings, environment: Strings) -> Result<Infallib
     Err(Errno::INVAL)
 }
 
-/// A system call that leaves the C library alone, which may not have begun.
+/// Makes a system call without the C library, which may not have started.
+///
+/// # Safety
+/// `words` must be valid arguments of the system call `number`.
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
     let result: isize;
-    // SAFETY: the caller vouches for the words; the kernel changes these registers only.
+    // SAFETY: the caller guarantees the arguments. The kernel changes no other registers than these.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -106,10 +112,14 @@ unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
     }
 }
 
+/// Makes a system call.
+///
+/// # Safety
+/// `words` must be valid arguments of the system call `number`.
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
     let [a, b, c, d, e] = words;
-    // SAFETY: the caller vouches for the words.
+    // SAFETY: the caller guarantees the arguments.
     if unsafe { libc::syscall(number, a, b, c, d, e) } < 0 {
         let error = std::io::Error::last_os_error();
         return Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
@@ -117,8 +127,10 @@ unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The shipped file's first instructions (agent/build.rs names them to the linker): what launches runs again at once. All
-/// else, and what cannot, goes on to the C library as the kernel began it.
+/// The entry point of the shipped file, which agent/build.rs passes to the linker.
+///
+/// If [`first`] does not execute the program again, this jumps to the C library's entry point with the stack that the
+/// kernel made.
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -127,25 +139,29 @@ unsafe extern "C" fn agent_start() -> ! {
         "xor ebp, ebp",
         "mov rdi, rsp",
         "call {first}",
-        // No function to be called at the end, which a dynamic loader would have left here.
+        // A dynamic loader passes a function here that is to be called at exit. There is none.
         "xor edx, edx",
         "jmp _start",
         first = sym first,
     )
 }
 
-/// Keeps it, which nothing calls.
+/// Makes the linker keep [`agent_start`], which no code calls.
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 #[used]
 static START: unsafe extern "C" fn() -> ! = agent_start;
 
-/// `stack` is as the kernel leaves it (`create_elf_tables`, fs/binfmt_elf.c): the number of arguments, the arguments, a
-/// null, the environment, a null.
+/// Executes the program again from a read-only mount if it is root's `agent run` or `agent exec` and is not there yet.
+/// Else, or if the kernel refuses, it returns.
+///
+/// # Safety
+/// `stack` must be what the kernel makes (`create_elf_tables`, fs/binfmt_elf.c): the number of arguments, the
+/// arguments, a null, the environment, a null.
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 unsafe extern "C" fn first(stack: *const usize) {
-    /// What launches.
+    /// The subcommands that launch processes in containers.
     const COMMANDS: [&[u8]; 2] = [b"run", b"exec"];
-    // SAFETY: as above; strings end in NUL.
+    // SAFETY: the caller guarantees the layout of the stack, and the kernel ends each string with a NUL.
     unsafe {
         let arguments: Strings = stack.add(1).cast();
         let environment: Strings = arguments.add(*stack + 1);
@@ -154,7 +170,7 @@ unsafe extern "C" fn first(stack: *const usize) {
         }
         let is_done = || is_out_of_reach(own_executable()?.as_fd());
         if rustix::process::geteuid().is_root() && is_done() == Ok(false) {
-            // Where it fails, the command says so.
+            // If it fails, the subcommand tries again and reports the error.
             let _ = again(arguments, environment);
         }
     }

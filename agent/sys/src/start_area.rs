@@ -1,4 +1,5 @@
-//! Where the kernel put the arguments and environment of this process, and shows them from.
+//! The memory with this process's arguments and environment, from which the kernel reads `/proc/PID/cmdline` and
+//! `/proc/PID/environ`.
 
 use std::ffi::CStr;
 use std::io;
@@ -7,7 +8,8 @@ use rustix::io::Errno;
 
 use super::threads;
 
-/// The strings that this process, or the one that it is a copy of, was started with: on the stack that it began with.
+/// The addresses of the strings that this program was executed with. They are on the stack that the process began with;
+/// a fork has them at the same addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct StartArea {
     start: usize,
@@ -15,20 +17,22 @@ pub struct StartArea {
 }
 
 impl StartArea {
+    /// The file in which the kernel reports the addresses.
     pub const FILE: &str = "/proc/self/stat";
 
-    /// That of this process, as the kernel reports it.
+    /// Reads the addresses of this process.
     ///
     /// # Errors
-    /// There is no `/proc`.
+    /// There is no `/proc`, or the kernel hides the addresses.
     pub fn of_own() -> io::Result<Self> {
         Self::parse(&std::fs::read_to_string(Self::FILE)?)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// From proc_pid_stat(5).
+    /// Parses proc_pid_stat(5).
     fn parse(stat: &str) -> Option<Self> {
-        /// Fields after the name, which ends in the last parenthesis: `arg_start` is the file's 48th.
+        /// Indexes of fields behind the name, which ends in the last parenthesis: `arg_start` is the file's 48th field,
+        /// the first field behind the name its 3rd.
         const ARGUMENTS_START: usize = 48 - 3;
         const ENVIRONMENT_END: usize = 51 - 3;
         let (_, fields) = stat.rsplit_once(") ")?;
@@ -41,22 +45,23 @@ impl StartArea {
         (area.start != 0 && area.start < area.end).then_some(area)
     }
 
-    /// Its first address: the stack that the process began with ends before it.
+    /// The first address. The frames of the stack that the process began with are below it.
     pub(super) const fn start(self) -> usize {
         self.start
     }
 
-    /// Overwrites the arguments and environment by `name`: from then on, the standard library finds empty ones.
+    /// Overwrites the arguments and environment with `name`, cut to fit, and zeros. The standard library then finds
+    /// empty strings behind the name.
     ///
     /// # Errors
-    /// EBUSY where another thread may be reading them.
+    /// EBUSY if there are other threads, which might be reading the strings.
     pub fn wipe(self, name: &CStr) -> Result<(), Errno> {
         threads::expect_one()?;
         let length = self.end - self.start;
         let name = name.to_bytes();
-        // SAFETY: the kernel says that this memory, on the stack that the process began with, holds those strings and
-        // nothing else. The standard library has pointers to them, and gives copies. One thread runs. No more than the area
-        // is written, and the last byte stays a NUL, which ends any of the strings.
+        // SAFETY: the kernel reports that this memory, on the stack that the process began with, holds those strings
+        // and nothing else. The standard library has pointers to them, but returns copies, and no other thread runs.
+        // Only the area is written, and its last byte stays a NUL, so every string still ends in the area.
         unsafe {
             let start = std::ptr::with_exposed_provenance_mut::<u8>(self.start);
             std::ptr::write_bytes(start, 0, length);

@@ -1,12 +1,15 @@
-//! Whether this process has one thread: a copy of it then holds no lock of another thread, and nobody else looks at its
-//! memory.
+//! Checks that this process has one thread. A child of such a process finds no lock held by another thread, and no
+//! other thread reads this process's memory.
 
 use rustix::io::Errno;
 
-/// unshare(2) of CLONE_THREAD: it changes nothing, and the kernel refuses it to a process with more threads than one.
+/// Checks that the caller is the only thread, by unshare(2) with CLONE_THREAD. The call changes nothing, and the kernel
+/// refuses it to a process with more than one thread.
+///
+/// Only the caller can then make another thread.
 ///
 /// # Errors
-/// EBUSY where there are more. No other thread can come while the only one is the caller.
+/// EBUSY if there are more threads.
 pub(super) fn expect_one() -> Result<(), Errno> {
     // SAFETY: the call takes no pointer, and changes nothing.
     match unsafe { libc::unshare(libc::CLONE_THREAD) } {
@@ -15,12 +18,12 @@ pub(super) fn expect_one() -> Result<(), Errno> {
     }
 }
 
-/// Tests run in processes that have more threads than one.
+/// For tests, which run in processes with several threads.
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture {
-    /// Whether `test` holds in a copy of this process that has one thread, made whatever threads this process has.
+    /// Whether `test` holds in a child of this process, which has one thread however many this process has.
     pub fn holds_in_copy(test: impl FnOnce() -> bool) -> bool {
-        // SAFETY: the C library's own function, which leaves no lock of the heap held in the copy. It takes no others.
+        // SAFETY: the C library's fork(3) releases the heap's locks in the child, and the test takes no other locks.
         match unsafe { libc::fork() } {
             0 => crate::fork::exit(i32::from(!test())),
             child => {

@@ -1,4 +1,4 @@
-//! Records of the ring, checked: bytes to a typed [`Event`].
+//! Decodes and checks records of the rings: bytes become a typed [`Event`].
 
 use agent_ebpf::{
     ARGV_MAX, CgroupChangeRecord, CgroupMkdirRecord, CloneRecord, Constraint, EscapeRecord,
@@ -27,11 +27,11 @@ pub enum DecodeError {
     Constraint(u32),
     #[error("no namespace type has the number {0}")]
     NamespaceType(u32),
-    #[error("no way of an escape has the number {0}")]
+    #[error("no way into a namespace has the number {0}")]
     How(u32),
 }
 
-/// The kind in a record's header.
+/// Returns the kind that a record's header states.
 ///
 /// # Errors
 /// The record is too short or has an unknown kind.
@@ -49,10 +49,10 @@ pub fn time(bytes: &[u8]) -> u64 {
         .map_or(0, |it| it.time)
 }
 
-/// The event of a record.
+/// Decodes a record.
 ///
 /// # Errors
-/// The bytes are no record of a known kind.
+/// The kind is unknown, the size is not one of the kind's, or a field has a value that it cannot have.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind = kind(bytes)?;
     match kind {
@@ -145,7 +145,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 }
 
 fn read<T: Contract>(kind: RecordKind, bytes: &[u8]) -> Result<T, DecodeError> {
-    // The ring rounds a record's size up to 8 bytes; all are multiples of it.
+    // The ring states the size that the program reserved. All records are multiples of 8 bytes long.
     from_bytes(bytes).ok_or(DecodeError::Size {
         kind,
         bytes: bytes.len(),

@@ -1,4 +1,4 @@
-//! The kernel side, loaded: which probe runs by which mechanism, the ring, the counters.
+//! The BPF programs in the kernel: loading, the mechanism of each probe, the rings, and the counters.
 
 mod attempt;
 pub mod btf;
@@ -33,7 +33,7 @@ use program::{Hook, Loader, ProbeError};
 use runs::Programs;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Where the kernel shows its type information.
+/// The file in which the kernel shows its type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why nothing can be traced.
@@ -87,11 +87,11 @@ impl From<ObjectError> for KernelError {
 pub enum SnapshotError {
     #[error(transparent)]
     Program(#[from] ProbeError),
-    #[error("the kernel's list ends early")]
+    #[error("the kernel's list of processes ended early")]
     Read(#[from] io::Error),
 }
 
-/// Options of a load.
+/// The options of [`load`].
 #[derive(Clone, Debug, Default)]
 pub struct TraceOptions {
     /// The mechanisms that the user chose for probes.
@@ -100,7 +100,7 @@ pub struct TraceOptions {
     pub pin: Option<PathBuf>,
 }
 
-/// The programs in the kernel, before they run.
+/// The loaded programs, which are not attached yet.
 pub struct Ready {
     object: BpfObject,
     attempts: Vec<Attempt>,
@@ -133,25 +133,26 @@ impl std::fmt::Debug for Kernel {
 pub struct LoadedKernel {
     /// The programs, ready to be attached.
     pub kernel: Ready,
-    /// The kernel side's counts.
+    /// The counters that the programs keep.
     pub counts: KernelCounts,
     /// The rare ring.
     pub ring: Ring,
     /// The frequent rings.
     pub frequent: Frequent,
-    /// What the kernel side sends to the frequent rings.
+    /// Which events the programs send to the frequent rings.
     pub wanted: FrequentDemand,
-    /// The programs' own diagnostics.
+    /// The programs' own diagnostics; `None` unless debug messages are logged.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// Loads the programs; nothing runs before [`Ready::attach`].
+/// Loads the programs. None of them runs before [`Ready::attach`].
 ///
 /// # Errors
-/// Where the kernel has no type information, or refuses.
+/// The kernel has no type information, is too old, or refuses a map or the program that lists processes. A program of
+/// a probe that the kernel refuses is no error: see [`ProbeStatus`].
 pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
-    // Kernels before 5.11 take maps and programs for locked memory. Where it may not be raised,
-    // what is refused says so.
+    // Kernels before 5.11 charge maps and programs to the limit on locked memory. If the limit cannot be raised, the
+    // error of the map or program that the kernel refuses says enough.
     let unlimited = Rlimit {
         current: None,
         maximum: None,
@@ -194,13 +195,14 @@ pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
     })
 }
 
-/// The processes of the host, for the scan at start.
+/// The hook of the two iterators over all tasks, `snapshot` and `recheck`.
 const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 
-/// The host's namespaces and every process, once: nothing is traced.
+/// Lists the host's namespaces and every process once, without tracing anything.
 ///
 /// # Errors
-/// Where the kernel has no type information, or refuses.
+/// The kernel has no type information, is too old, or refuses a map or the program. Or this process does not see the
+/// host's init process.
 pub fn look() -> Result<(NamespaceInodes, Vec<Task>), KernelError> {
     let facts = read_facts()?;
     let object = BpfObject::new(&facts, None)?;
@@ -220,14 +222,14 @@ fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
     let loaded = loader.load("recheck", SNAPSHOT);
     let failed = |error: &ProbeError| {
         tracing::warn!(
-            "escapes that no probe sees stay unseen: {}",
+            "escapes that no probe sees will not be reported: {}",
             agent_model::text::error_line(error)
         );
     };
     loaded.inspect_err(failed).ok()
 }
 
-/// The host's namespaces: those of init or kthreadd, which the kernel itself started.
+/// Returns the host's namespaces: those of init or kthreadd, which the kernel itself started and which have no parent.
 fn host_of(tasks: &[Task]) -> Result<NamespaceInodes, KernelError> {
     let first = tasks.iter().find(|task| task.ppid == 0);
     Ok(first.ok_or(KernelError::PidNamespace)?.namespaces)
@@ -240,18 +242,20 @@ fn read_facts() -> Result<KernelFacts, KernelError> {
     Ok(config::find(&btf, hooks.filter_map(Hook::name))?)
 }
 
-/// A number that no other call on this host gives: the time since boot.
+/// A number that no earlier call on this host returned since boot: the time since boot in nanoseconds.
 fn unique() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 impl Ready {
-    /// Attaches each probe by itself, so that one that fails leaves the others, and finds the namespaces
-    /// of the host.
+    /// Attaches the probes, and returns the attached programs and the host's namespaces.
+    ///
+    /// Each probe is attached by itself: a probe that cannot be attached leaves the others attached.
     ///
     /// # Errors
-    /// Where the host's init process cannot be seen.
+    /// This process does not see the host's init process, or the kernel refuses the list of processes or a write to a
+    /// map.
     pub fn attach(mut self) -> Result<(Kernel, NamespaceInodes), KernelError> {
         let namespaces = host_of(&snapshot(&self.snapshot)?)?;
         self.host.set(0, namespaces, 0)?;
@@ -278,27 +282,27 @@ impl Ready {
         }
         kernel.programs = Arc::new(Programs::new(all_programs));
         let maps = self.object.descriptors.into_iter();
-        // Those of the compiler's own sections have a dot.
+        // The names of the compiler's own sections begin with a dot.
         kernel.maps = maps.filter(|(name, _)| !name.starts_with('.')).collect();
         Ok((kernel, namespaces))
     }
 }
 
 impl Kernel {
-    /// Every process of the host, as it is now.
+    /// Lists every process of the host, in its present state.
     ///
     /// # Errors
-    /// Where the kernel refuses the task iterator.
+    /// The kernel refuses the task iterator, or its list cannot be read.
     pub fn snapshot(&self) -> Result<Vec<Task>, KernelError> {
         Ok(snapshot(&self.snapshot)?)
     }
 
-    /// The program that looks at all processes again for escapes, where it was loaded.
+    /// The program that checks all processes for escapes; `None` if the kernel refused to load it.
     pub fn recheck(&self) -> Option<&OwnedFd> {
         self.recheck.as_ref()
     }
 
-    /// What became of each probe.
+    /// Whether and how each probe is attached.
     pub fn statuses(&self) -> &[ProbeStatus] {
         &self.statuses
     }
@@ -322,7 +326,7 @@ fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
     Ok(tasks.filter_map(agent_sys::from_bytes).collect())
 }
 
-/// Starts to log the programs' diagnostics, if they would be shown.
+/// Opens the log of the programs' diagnostics, if debug messages are logged.
 fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return None;

@@ -1,6 +1,7 @@
-//! The BPF programs in the kernel: how they are loaded and attached, their rings and counters, and the events of their records.
+//! Loads and attaches the BPF programs, reads their rings and counters, and decodes their records.
 //!
-//! [`kernel::load`] loads them, [`kernel::Ready::attach`] attaches them, [`decode::decode`] makes an event of a record.
+//! [`kernel::load`] loads the programs, [`kernel::Ready::attach`] attaches them, and [`decode::decode`] makes an event
+//! of a record.
 //!
 //! This crate may not know containers.
 

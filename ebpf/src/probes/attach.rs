@@ -1,8 +1,8 @@
-//! Processes put into cgroups, for who is a stranger there.
+//! Processes that are moved into cgroups: finds the strangers among them (see `escape`).
 //!
 //! `void trace_cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
-//! bool threadgroup)` (`include/trace/events/cgroup.h`): in the task that writes to `cgroup.procs`,
-//! hierarchy by hierarchy, once the process is there.
+//! bool threadgroup)` (`include/trace/events/cgroup.h`): runs in the task that writes to `cgroup.procs`, once for each
+//! hierarchy, when the process is in its new cgroup.
 
 use agent_ebpf::Field;
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
@@ -20,7 +20,7 @@ pub fn attach(ctx: BtfTracePointContext) -> i32 {
     }
     let cgroup = Typed::argument(ctx.arg(0), Field::CgroupId);
     let process = Typed::argument(ctx.arg(2), Field::TaskId);
-    // A process is counted, and judged, by one of its cgroups.
+    // A process has a cgroup in each hierarchy, but is counted and checked for escapes under one of them only.
     let counted = task::counted_cgroup(process);
     if counts::init_of(&task::process(process)).is_some()
         && let Some(counts) = counts::of(&counted)

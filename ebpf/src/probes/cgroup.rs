@@ -1,6 +1,7 @@
-//! Births and deaths of cgroups, and when they become populated or empty, in every hierarchy.
+//! Cgroups that are made or removed, or become populated or empty, in every hierarchy.
 //!
-//! `void trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)`, likewise `cgroup_rmdir`;
+//! `void trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)`,
+//! `void trace_cgroup_rmdir(struct cgroup *cgrp, const char *path)` and
 //! `void trace_cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
 //! (`include/trace/events/cgroup.h`).
 
@@ -29,12 +30,13 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
         RecordKind::CgroupMkdir,
         task::current(),
         |record: *mut CgroupMkdirRecord| {
-            // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
+            // SAFETY: `record` points to memory reserved in the ring; the helper writes at most PATH_MAX bytes of
+            // `path`, and checks that address.
             unsafe {
                 (*record).cgroup = key;
                 let destination = (&raw mut (*record).path).cast();
                 let written = bpf_probe_read_kernel_str(destination, PATH_MAX as u32, path.cast());
-                // The helper counts the NUL.
+                // The helper's count includes the NUL.
                 (*record).path_len = if written > 0 { written as u64 - 1 } else { 0 };
             }
         },
@@ -70,7 +72,7 @@ fn change(kind: RecordKind, cgroup: Typed, populated: u64) -> i32 {
         return 0;
     }
     emit::send_unless_full(kind, task::current(), |record: *mut CgroupChangeRecord| {
-        // SAFETY: `record` is the ring's.
+        // SAFETY: `record` points to memory reserved in the ring.
         unsafe {
             (*record).cgroup = task::key(cgroup);
             (*record).populated = populated;

@@ -1,7 +1,8 @@
-//! exec: each is counted and checked for an escape; that of a cgroup's init process is always sent.
+//! exec: the program counts each one and checks the process for an escape. It always sends the exec by which a process
+//! becomes the init process of its cgroup, others while a watcher wants them.
 //!
 //! `void trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
-//! (`include/trace/events/sched.h`): in the task, when the exec can no longer fail.
+//! (`include/trace/events/sched.h`): runs in the task that executes, when the exec can no longer fail.
 
 use agent_ebpf::{ARGV_MAX, CgroupKey, ExecRecord, Field, How, Namespace, RecordKind};
 use aya_ebpf::{
@@ -25,7 +26,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     let Some(counts) = counts::of(&key) else {
         return 0;
     };
-    // SAFETY: a map's value.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     counts::add(unsafe { &raw mut (*counts).execs }, 1);
     if may_be_first(task, &key) && counts::adopt_init(&key, &task::process(task)) {
         plain::has_first(counts);
@@ -45,21 +46,21 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Whether the process can be the first one of its cgroup.
+/// Whether the process can be the init process of its cgroup, as far as that can be told without [`counts`].
 #[inline(always)]
 fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
-    // An engine's own runtime is in the container's cgroup too, but still among the host's mounts.
+    // The engine's own runtime is in the container's cgroup too, but still in the host's mount namespace.
     if is_host(Namespace::Mnt, task::mnt_namespace(task)) {
         return false;
     }
-    // The init process enters from outside; a process that another one of the cgroup starts is a later one.
+    // The parent of an init process is outside of the cgroup. A process whose parent is inside is a later one.
     let parent = task.follow(Field::TaskRealParent);
     !task::share_cgroups(task, parent)
         && task::counted_cgroup(parent) != *cgroup
         && escape::may_begin(cgroup)
 }
 
-/// The arguments, from where the exec just put them.
+/// Fills the record with the arguments of the new program, which the exec has just put into its memory.
 #[inline(always)]
 fn fill<const TYPED: bool>(task: Pointer<TYPED>, record: *mut ExecRecord) {
     let mm = task.follow(Field::TaskMm);
@@ -67,7 +68,8 @@ fn fill<const TYPED: bool>(task: Pointer<TYPED>, record: *mut ExecRecord) {
     let end: u64 = mm.load(Field::MmArgEnd);
     let len = end.wrapping_sub(start);
     let read = len.min(ARGV_MAX as u64) as u32;
-    // SAFETY: `record` is the ring's; the helper checks the address, and writes `read` bytes.
+    // SAFETY: `record` points to memory reserved in the ring. The helper checks the address it reads from, and writes
+    // `read` bytes, which is at most ARGV_MAX.
     unsafe {
         let destination = (&raw mut (*record).argv).cast();
         let failed = bpf_probe_read_user(destination, read, start as *const _);

@@ -1,7 +1,8 @@
-//! The end of a process: each is counted; that of a cgroup's init process is always sent.
+//! The ends of processes: the program counts each one. It always sends the exit of a cgroup's init process, others
+//! while a watcher wants them.
 //!
-//! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
-//! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
+//! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)` (`include/trace/events/sched.h`): runs in
+//! each thread that exits. Older kernels have no `group_dead`.
 
 use agent_ebpf::{ABSENT, CgroupKey, Counts, ExitRecord, Field, ProcessKey, RecordKind, ending};
 use aya_ebpf::{
@@ -23,8 +24,10 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 
 const SIGKILL: u32 = 9;
 
-/// The processes that ended last, where the kernel does not say which thread is the last: of two that
-/// end together, each sees that none lives. Of too many, the oldest are long gone.
+/// The processes that ended lately, on kernels that do not say which thread is a process's last.
+///
+/// When the last two threads exit at once, each may see that no thread lives; the first one that inserts the process
+/// counts its end. When the map is full, the kernel evicts a process that ended long ago.
 #[map]
 static ENDED: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(4096, 0);
 
@@ -44,15 +47,15 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     };
     let leader = task.follow(Field::TaskGroupLeader);
     let status = status(task, leader);
-    // What is not needed is not read: the kernel does not either, and what was written when the process was made
-    // is mostly on another CPU.
+    // `oom_killed` is called only where it matters: it reads a cache line that is mostly in another CPU's cache, and
+    // that the kernel does not read at an exit.
     let ending = ending(status, status & 0x7f == SIGKILL && oom_killed(task));
-    // SAFETY: a map's value; the index is the enum's own.
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs; the index is the enum's own.
     counts::add(unsafe { &raw mut (*counts).exits[ending as usize] }, 1);
     let fill = |record: *mut ExitRecord| {
-        // SAFETY: `record` is the ring's.
+        // SAFETY: `record` points to memory reserved in the ring.
         let record = unsafe { &mut *record };
-        // The last thread need not be the leader, by which the process is known.
+        // The last thread need not be the leader. The record has the leader's tid and name, which are the process's.
         if !leader.is(task) {
             record.header.task.tid = record.header.task.pid;
             task::comm(leader, &mut record.header.task);
@@ -70,7 +73,9 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was an init process.
+/// Removes the process of `task` from the maps. Returns whether it was an init process.
+///
+/// `counts` are the counts of `cgroup`, the cgroup of `task`.
 #[inline(always)]
 fn forget(task: Typed, counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     let is_outside = plain::is_outside(counts, cgroup);
@@ -95,8 +100,8 @@ fn oom_killed(task: Typed) -> bool {
 #[inline(always)]
 fn group_dead(ctx: &BtfTracePointContext, task: Typed) -> bool {
     if config!(exit_group_dead) == 1 {
-        // SAFETY: the context of a BTF tracepoint is an array of 64-bit arguments, and the agent
-        // found that this one has two.
+        // SAFETY: the context of a BTF tracepoint is an array of 64-bit arguments. The agent sets `exit_group_dead`
+        // only where the kernel's BTF says that this tracepoint has two.
         let dead: u64 = unsafe { *aya_ebpf::EbpfContext::as_ptr(ctx).cast::<u64>().add(1) };
         return dead & 0xff != 0;
     }
@@ -112,8 +117,8 @@ fn group_dead(ctx: &BtfTracePointContext, task: Typed) -> bool {
 fn status(task: Typed, leader: Typed) -> u32 {
     let signal = task.follow(Field::TaskSignal);
     let flags: u32 = signal.load(Field::SignalFlags);
-    // Both are read, and one is taken: were one address taken and read, older verifiers would see
-    // the offset of each in the other's struct.
+    // Both codes are loaded before one is chosen. If the program chose between the addresses, older verifiers would
+    // refuse the one load: they see each field's offset in the other struct.
     let of_group: u32 = signal.load(Field::SignalGroupExitCode);
     let of_leader: u32 = leader.load(Field::TaskExitCode);
     if flags & SIGNAL_GROUP_EXIT != 0 {

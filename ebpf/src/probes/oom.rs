@@ -1,13 +1,14 @@
 //! Kills by the OOM killer.
 //!
-//! `void trace_mark_victim(struct task_struct *task, uid_t uid)` (`include/trace/events/oom.h`):
-//! in the task whose allocation failed, once for each thread that is marked, and for tasks that
-//! were dying anyway. The kernel counts a kill before it marks, so a mark is a kill when the
-//! victim's memory cgroup has more kills than were seen before.
+//! `void trace_mark_victim(struct task_struct *task, uid_t uid)` (`include/trace/events/oom.h`): runs in the task whose
+//! allocation failed, once for each task that the kernel marks. The kernel also marks tasks that are dying anyway. It
+//! counts a kill before it marks the victim, so a mark belongs to a kill if the victim's memory cgroup has more kills
+//! than at the last mark.
 //!
-//! Of what was short it does not tell. Where trampolines load, that is known exactly, from
-//! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
-//! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
+//! The tracepoint does not say which limit was hit. Where trampolines load, a program at
+//! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`) learns it exactly: the
+//! kernel makes all marks of a kill in that function. Elsewhere, the program infers it from the memory cgroups above
+//! the victim.
 
 use agent_ebpf::{
     ABSENT, CgroupKey, Constraint, Field, OomRecord, ProcessKey, RecordKind, UNLIMITED,
@@ -25,18 +26,18 @@ use crate::{
     task::{self, Probed, Typed},
 };
 
-/// What is short, as the kernel has found.
+/// The kernel's reason for a kill.
 #[derive(Clone, Copy)]
 struct Shortage {
-    /// The pid and tid of the task that needs the memory, and marks the victims.
+    /// The pid and tid of the task whose allocation failed, which also marks the victims.
     thread: u64,
-    /// The address of the memory cgroup whose limit was hit; 0 where the host's memory is short.
+    /// The address of the memory cgroup whose limit was hit; 0 if no limit was, as when the host's memory is short.
     memcg: u64,
-    /// Of `enum oom_constraint` (`include/linux/oom.h`), in the order of [`Constraint`].
+    /// A value of `enum oom_constraint` (`include/linux/oom.h`), which has the order of [`Constraint`].
     constraint: u64,
 }
 
-/// The last kill that began. There is one at a time (`oom_lock`).
+/// The reason for the last kill that began. The kernel makes one kill at a time (`oom_lock`).
 #[map]
 static SHORTAGE: Array<Shortage> = Array::with_max_entries(1, 0);
 
@@ -71,7 +72,7 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(counts) = counts::of(&key) {
-        // SAFETY: a map's value.
+        // SAFETY: `counts` points to a map's value, which is valid while the program runs.
         counts::add(unsafe { &raw mut (*counts).oom_kills }, new);
     }
     let (limited, constraint) = short(memcg);
@@ -79,7 +80,7 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     if !limited.is_none() {
         owner = limited.as_hit();
         if let Some(counts) = counts::of(&owner.key) {
-            // SAFETY: a map's value.
+            // SAFETY: `counts` points to a map's value, which is valid while the program runs.
             counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
         }
     }
@@ -90,10 +91,11 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Whose limit was hit, if any was, for a kill in `memcg`, and the number of the constraint.
+/// For a kill in `memcg`: the cgroup whose limit was hit, if any was, and the number of the [`Constraint`].
 #[inline(always)]
 fn short(memcg: Memcg) -> (Memcg, u32) {
-    // A thread that marks outside of a kill of its own has none to tell of: `new_kills` says so before.
+    // A thread may also mark a dying task outside of `oom_kill_process`. The kernel counts no kill then, and `oom`
+    // returns before it calls this.
     if let Some(shortage) = SHORTAGE.get(0)
         && shortage.thread == bpf_get_current_pid_tgid()
     {
@@ -110,7 +112,7 @@ fn short(memcg: Memcg) -> (Memcg, u32) {
 
 #[inline(always)]
 fn fill(record: *mut OomRecord, victim: Probed, owner: HitLimit, constraint: u32, kills: u64) {
-    // SAFETY: `record` is the ring's.
+    // SAFETY: `record` points to memory reserved in the ring.
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);
     record.owner = owner.key;
@@ -129,12 +131,12 @@ fn fill(record: *mut OomRecord, victim: Probed, owner: HitLimit, constraint: u32
     record.init_killed = u32::from(counts::init_of(&init).is_some());
 }
 
-/// How far below its limit, in pages, a cgroup may have drained between the failed charge and the
-/// kill and still be the one whose limit was hit. Charges come in batches of 64 pages a CPU
+/// The most pages that a cgroup may be below its limit at the kill to be taken for the one whose limit was hit: its
+/// usage may have fallen since the charge that failed. The kernel charges in batches of 64 pages for each CPU
 /// (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
 const TOLERANCE: u64 = 256;
 
-/// The deepest nesting that is looked through.
+/// The number of nested cgroups that are searched for the limit, from the victim's upwards.
 const DEPTH: usize = 24;
 
 /// A memory cgroup. `struct mem_cgroup` begins with its `cgroup_subsys_state`.
@@ -166,10 +168,10 @@ impl HitLimit {
 }
 
 impl Memcg {
-    /// None at all.
+    /// No memory cgroup.
     const NONE: Self = Self(Probed::NULL);
 
-    /// The one at this address.
+    /// The memory cgroup at this address.
     #[inline(always)]
     fn at(address: u64) -> Self {
         Self(Probed::new(address as *const u8))
@@ -180,8 +182,8 @@ impl Memcg {
         self.0.is_null()
     }
 
-    /// The one that the memory of `task` is charged to: that of the owner of its address space, as
-    /// the kernel counts kills (`memcg_memory_event_mm`).
+    /// The memory cgroup that the memory of `task` is charged to: that of the owner of its address space. The kernel
+    /// counts kills under the same cgroup (`memcg_memory_event_mm`).
     #[inline(always)]
     fn of(task: Probed) -> Option<Self> {
         let subsys = field(Field::SubsysMemory);
@@ -205,7 +207,7 @@ impl Memcg {
         task::key(self.0.follow(Field::CssCgroup))
     }
 
-    /// An entry of `memory_events_local`.
+    /// The counter of `event` in `memory_events_local`.
     #[inline(always)]
     fn event(self, event: Field) -> u64 {
         let events = self.0.embedded(Field::MemcgEventsLocal);
@@ -228,13 +230,15 @@ impl Memcg {
         )
     }
 
-    /// The ancestor (or itself) whose limit was hit, if any was.
+    /// The cgroup whose limit was hit, if any was: this one or an ancestor.
     ///
-    /// While the kernel kills for a cgroup's limit it holds the OOM lock of that cgroup and of all
-    /// below (`mem_cgroup_oom_trylock`), so the owner is the topmost that is locked, however much
-    /// has been freed since. Where no lock tells (the kernel is built without v1, or another OOM
-    /// below held one already), it is that of those that ever ran into their limit and are at it
-    /// which has the least room left.
+    /// While the kernel kills for a cgroup's limit, it holds the OOM lock of that cgroup and of all cgroups below it
+    /// (`mem_cgroup_oom_trylock`). So the limit is that of the topmost cgroup that is locked, however much memory has
+    /// been freed since.
+    ///
+    /// The locks say nothing where the kernel is built without v1, or where another OOM below held a lock already. The
+    /// limit is then that of the cgroup with the least room left, among those that are within [`TOLERANCE`] pages of
+    /// their limit and have an OOM counted.
     #[inline(always)]
     fn limit_owner(self) -> Self {
         let (mut locked, mut fullest) = (Self::NONE, Self::NONE);
@@ -261,26 +265,26 @@ impl Memcg {
         if locked.is_none() { fullest } else { locked }
     }
 
-    /// Whether an OOM is being dealt with here or in an ancestor.
+    /// Whether the kernel is handling an OOM of this cgroup or of an ancestor.
     #[inline(always)]
     fn is_locked(self) -> bool {
         field(Field::MemcgOomLock) != ABSENT && self.0.load::<u8>(Field::MemcgOomLock) != 0
     }
 
-    /// On v1 an operator may have tasks wait at the limit instead (`memory.oom_control`). They hold
-    /// the lock as long as they wait.
+    /// Whether the OOM killer kills at this cgroup's limit. On v1, `memory.oom_control` can make tasks wait at the
+    /// limit instead; they hold the OOM lock as long as they wait.
     #[inline(always)]
     fn kills_at_limit(self) -> bool {
         field(Field::MemcgOomKillDisable) == ABSENT
             || self.0.load::<u32>(Field::MemcgOomKillDisable) == 0
     }
 
-    /// Pages left until the tighter of the limits on memory and, on v1, on memory and swap.
+    /// The pages left until the limit on memory or, on v1, that on memory and swap together, whichever is nearer.
     #[inline(always)]
     fn room(self) -> u64 {
         let (usage, max) = self.counter(Field::MemcgMemory);
         let room = max.saturating_sub(usage);
-        // On v2 the other counter is that of swap alone, at whose limit nothing is killed.
+        // On v2, the other counter is that of swap alone. The kernel does not kill at the limit on swap.
         if self.key().hierarchy == 0 || field(Field::MemcgSwap) == ABSENT {
             return room;
         }
@@ -289,7 +293,7 @@ impl Memcg {
         if swap_room < room { swap_room } else { room }
     }
 
-    /// This one, as that whose limit was hit.
+    /// This cgroup as the one whose limit was hit, with its present limits and usage.
     #[inline(always)]
     fn as_hit(self) -> HitLimit {
         let (usage, limit) = self.counter(Field::MemcgMemory);
@@ -308,8 +312,8 @@ impl Memcg {
     }
 }
 
-/// Pages to bytes. `PAGE_COUNTER_MAX` (`LONG_MAX / PAGE_SIZE`, `include/linux/page_counter.h`)
-/// and what is above it is no limit.
+/// Converts pages to bytes. `PAGE_COUNTER_MAX` (`LONG_MAX / PAGE_SIZE`, `include/linux/page_counter.h`) and every
+/// number above it stand for no limit.
 #[inline(always)]
 fn bytes(pages: u64) -> u64 {
     let shift = config!(page_shift);
@@ -320,9 +324,8 @@ fn bytes(pages: u64) -> u64 {
     }
 }
 
-/// Bytes of anonymous, file and shared memory that `task` has resident. The kernel's order is
-/// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SWAPENTS`, `MM_SHMEMPAGES`
-/// (`include/linux/mm_types_task.h`).
+/// The anonymous, file and shared memory that `task` has resident, in bytes. The kernel's counters are in the order
+/// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SWAPENTS`, `MM_SHMEMPAGES` (`include/linux/mm_types_task.h`).
 #[inline(always)]
 fn resident(task: Probed) -> [u64; 3] {
     let mm = task.follow(Field::TaskMm);
@@ -337,7 +340,7 @@ fn resident(task: Probed) -> [u64; 3] {
         } else {
             stat.load_at(index * 8)
         };
-        // Per-CPU parts are not in the sum, which may make a small one negative.
+        // The sum lacks the parts that are still in per-CPU counters, so a small one may be negative.
         if pages < 0 {
             0
         } else {

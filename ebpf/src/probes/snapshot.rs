@@ -1,8 +1,8 @@
-//! All processes there are: for the scan at start, and to look again for escapes.
+//! Task iterators: one lists all processes for the agent's scan, one checks all processes for escapes.
 //!
-//! A task iterator (`kernel/bpf/task_iter.c`), with the context
-//! `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`; `meta` begins
-//! with the `seq_file` to write to. It sees the tasks of the reader's pid namespace.
+//! The kernel runs the program for each task in the reader's pid namespace (`kernel/bpf/task_iter.c`). The context is
+//! `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`; `meta` begins with the `seq_file`
+//! to write to.
 
 use core::ffi::c_void;
 
@@ -14,6 +14,7 @@ use crate::{
     task::{self, Probed},
 };
 
+/// Writes the [`Task`] of each process, in the state of its leader, to the reader.
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
 pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
@@ -22,8 +23,8 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
     if task.is_null() {
         return 0;
     }
-    // Newer verifiers look through all of the kernel's types for each pointer of a type that they
-    // follow: half a millisecond, before which nothing can start.
+    // `Probed`, since newer verifiers search all of the kernel's types for each typed pointer that a program follows.
+    // Each search takes half a millisecond, and delays the start of the agent.
     let task = Probed::new(task);
     let (pid, tid): (u32, u32) = (task.load(Field::TaskTgid), task.load(Field::TaskPid));
     if pid != tid {
@@ -42,11 +43,12 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
     0
 }
 
-/// Looks at every task for an escape that no other program saw, or could tell of. Nothing is read from it.
+/// Checks every task for escapes that no other program saw, or whose record found no room. It writes nothing to the
+/// reader.
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
 pub extern "C" fn recheck(context: *const *const *mut c_void) -> i32 {
-    // SAFETY: as in `snapshot`.
+    // SAFETY: the context is two pointers; the verifier knows their types.
     let task = unsafe { (*context.add(1)).cast::<u8>() };
     if !task.is_null() {
         let task = Probed::new(task);

@@ -1,7 +1,7 @@
 //! unshare(2) and setns(2), by the system calls' tracepoints.
 //!
-//! `long sys_unshare(unsigned long unshare_flags)`, `long sys_setns(int fd, int flags)`
-//! (`include/linux/syscalls.h`); a tracepoint's arguments begin at byte 16. They do not see the
+//! `long sys_unshare(unsigned long unshare_flags)`, `long sys_setns(int fd, int flags)` (`include/linux/syscalls.h`).
+//! The arguments begin at byte 16 of a tracepoint's context, and so does the result. The tracepoints do not see the
 //! calls of 32-bit programs.
 
 use agent_ebpf::{Call, RecordKind};
@@ -33,6 +33,7 @@ pub fn setns_exit(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// The 64-bit argument or result at byte `at` of the context.
 #[inline(always)]
 fn word(ctx: &TracePointContext, at: usize) -> u64 {
     // SAFETY: the verifier bounds the offset by the tracepoint's size.

@@ -1,14 +1,15 @@
-//! unshare(2) and setns(2), by BPF trampolines around the functions that carry them out: no other
-//! system call pays.
+//! unshare(2) and setns(2), by BPF trampolines around the kernel functions that carry them out. The trampolines cost
+//! nothing at other system calls. Where they do not load, the agent attaches the tracepoints of `syscall`.
 //!
-//! `int ksys_unshare(unsigned long unshare_flags)` (`kernel/fork.c`) is that of 32-bit programs too.
+//! `int ksys_unshare(unsigned long unshare_flags)` (`kernel/fork.c`) carries out the calls of 64-bit and 32-bit
+//! programs.
+//!
 //! `long __x64_sys_setns(const struct pt_regs *regs)` and, for `int $0x80`,
-//! `long __ia32_sys_setns(const struct pt_regs *regs)` (`arch/x86/include/asm/syscall_wrapper.h`)
-//! have the flags in the register of the second argument. The system call's tracepoints stand in
-//! for them.
+//! `long __ia32_sys_setns(const struct pt_regs *regs)` (`arch/x86/include/asm/syscall_wrapper.h`) have the flags in
+//! the register of the second argument.
 //!
-//! `void perf_event_namespaces(struct task_struct *task)` (`kernel/events/core.c`) is what both do last where they succeed
-//! (`ksys_unshare`, `kernel/fork.c`; `setns`, `kernel/nsproxy.c`).
+//! `void perf_event_namespaces(struct task_struct *task)` (`kernel/events/core.c`) is the last function that both calls
+//! run when they succeed (`ksys_unshare`, `kernel/fork.c`; `setns`, `kernel/nsproxy.c`).
 
 use agent_ebpf::{Call, Field, RecordKind};
 use aya_ebpf::{
@@ -71,7 +72,7 @@ pub fn setns32_fexit(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn setns(ctx: &FEntryContext, flags: Field) -> i32 {
     let registers = Typed::new(ctx.arg(0));
-    // An int, whatever the upper half of the register holds.
+    // The flags are an int: the upper half of the register may hold anything.
     let flags: u32 = registers.load(flags);
     begin(ctx, flags.into(), RecordKind::Setns);
     0

@@ -129,9 +129,9 @@ fn layers_that_claim_or_hold_too_much() {
         ),
         ("GNU's sparse file", layer(&[terabyte]), "a sparse file"),
         (
-            "directories in each other",
+            "nested directories",
             layer(&[about(GNULongName, deep.as_bytes()), directory("d")]),
-            "300 directories in each other",
+            "300 nested directories",
         ),
         (
             "more than there is",

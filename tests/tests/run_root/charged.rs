@@ -129,7 +129,7 @@ fn links_lead_no_deeper_than_names() {
     ] {
         let said = in_memory("64m", &layers, &["true"]).badly(125);
         assert!(
-            said.contains("links lead to more than 256 directories"),
+            said.contains("links lead to more than 256 nested directories"),
             "{name}: {said}"
         );
     }

@@ -1,5 +1,5 @@
-//! The limits that a process is under: those of its cgroups, and of the cgroups above them. What it starts is to be under
-//! them too.
+//! The limits that apply to a process: those of its cgroups and of their ancestors. A container that the process
+//! launches is to be under them too.
 
 use std::path::PathBuf;
 
@@ -8,37 +8,37 @@ use serde::{Deserialize, Serialize};
 use super::{Device, Held, Kind, Quantity};
 use crate::hierarchy::Version;
 
-/// A limit as one cgroup has it.
+/// A limit of one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The cgroup's path in the hierarchy.
     pub cgroup: String,
-    /// The file that holds it.
+    /// The file that holds the limit.
     pub file: PathBuf,
-    /// As the kernel writes it; of two files, both with a space between them.
+    /// The file's text. If two files hold the limit, both texts with a space between them.
     pub text: String,
-    /// What the text means.
+    /// The value in the text.
     pub held: Held,
 }
 
 impl Link {
-    /// Whether it changes what holds without it.
+    /// Whether this limit is tighter than `other`, the effective limit without it; `None` stands for no limit.
     pub fn is_tighter_than(&self, other: Option<&Held>) -> bool {
         let tightens = |other: &Held| other.clone().tighter(self.held.clone()) != *other;
         !self.held.is_none() && other.is_none_or(tightens)
     }
 }
 
-/// The limits that a process was under at one moment.
+/// The limits that applied to a process at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// Of each kind that is limited the tightest; of a rate one for each device.
+    /// The tightest limit of each kind that is limited; for a rate, the tightest of each device.
     pub known: Vec<Bound>,
-    /// Those that may be there, and cannot be read.
+    /// The kinds whose limits cannot be read.
     pub unknown: Vec<Unknown>,
 }
 
-/// One of them.
+/// A limit that applies to a process, and the cgroup that has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// What is limited.
@@ -47,11 +47,11 @@ pub struct Bound {
     pub device: Option<Device>,
     /// The version of the hierarchy that has the limit.
     pub version: Version,
-    /// The cgroup that has the limit, and what the limit was.
+    /// The cgroup that has the limit, and its value.
     pub link: Link,
 }
 
-/// A limit that may be there, and cannot be read.
+/// A kind of limit that may apply, but cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
     /// What may be limited.
@@ -61,12 +61,12 @@ pub struct Unknown {
 }
 
 impl Bound {
-    /// What the limit was, with its unit.
+    /// The limit with its unit.
     pub fn quantity(&self) -> Quantity {
         Quantity::of_held(self.kind, self.version, &self.link.held)
     }
 
-    /// Its limit, and whose it is, in a few words.
+    /// The limit and its cgroup in a few words: `memory 150.0M of /a`.
     pub fn words(&self) -> String {
         let device = self.device.map(|device| format!(" of {device}"));
         let (flag, held) = (self.kind.flag(), self.quantity().text);

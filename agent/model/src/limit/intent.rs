@@ -1,37 +1,39 @@
-//! What somebody asked for: the limits that a container is meant to have.
+//! The intended limits of a container, and who asked for them.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Limit, Value};
 
-/// Limits, and who asked for them.
+/// The limits that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// In the order of the kinds; of rates one for each device. What is not here was not asked for.
+    /// The limits in the order of their kinds; a rate has one for each device. A limit that is not here was not asked
+    /// for.
     pub limits: Vec<(Kind, Value)>,
-    /// Who asked for them.
+    /// Who states the limits.
     pub source: Source,
-    /// Whether a limit of memory and swap together that is twice the memory is known to have been asked for.
+    /// Whether the limit on memory and swap together is known to have been asked for, even if it is twice that on
+    /// memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub swap_asked: bool,
 }
 
-/// Who says what is intended.
+/// Who states the intended limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// docker, which answers over its socket.
+    /// docker, over its socket.
     Docker,
     /// `agent run`, which records its flags.
     AgentRun,
     /// systemd, which made the unit.
     Systemd,
-    /// The person who looks, by `--expect`.
+    /// The user of the command, by `--expect`.
     Expect,
 }
 
 impl Source {
-    /// What people, and JSON, call it.
+    /// The name in texts and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -43,7 +45,7 @@ impl Source {
 }
 
 impl Intent {
-    /// Limits that `source` asked for, of which nothing more is known.
+    /// The limits that `source` states, without knowledge of whether the limit on swap was asked for.
     pub const fn new(limits: Vec<(Kind, Value)>, source: Source) -> Self {
         Self {
             limits,
@@ -52,8 +54,10 @@ impl Intent {
         }
     }
 
-    /// Whether a limit follows from another one, and was not asked for, as far as can be told: engines make twice the
-    /// memory the limit of memory and swap together, and docker does not say who asked for it.
+    /// Whether a limit seems to follow from another one, and not to have been asked for.
+    ///
+    /// Engines set the limit on memory and swap together to twice the limit on memory. docker does not say whether
+    /// somebody asked for that.
     pub fn follows(&self, value: &Value) -> bool {
         let by_engine = matches!(self.source, Source::Docker | Source::AgentRun);
         match value {

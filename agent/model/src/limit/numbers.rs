@@ -1,19 +1,20 @@
-//! Sets of small numbers, as the kernel writes them: `0-2,4`.
+//! Sets of small numbers in the kernel's notation: `0-2,4`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// More CPUs than any kernel has.
+/// The highest number that is accepted. No kernel has so many CPUs.
 const HIGHEST: u32 = 65_535;
 
-/// CPUs, or memory nodes.
+/// A set of CPUs or of memory nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Numbers(BTreeSet<u32>);
 
 impl Numbers {
-    /// Numbers and ranges, with commas between them; an empty text is none.
+    /// Parses numbers and ranges with commas between them; an empty text is the empty set. `None` if the text is
+    /// something else, or a number is too high.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = BTreeSet::new();
         for part in text.split(',').map(str::trim).filter(|_| !text.is_empty()) {
@@ -27,29 +28,29 @@ impl Numbers {
         Some(Self(numbers))
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// The number of CPUs or memory nodes in the set.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Those that are in both.
+    /// The intersection of both sets.
     #[must_use]
     pub fn of_both(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).copied().collect())
     }
 
-    /// Those that are in either.
+    /// The union of both sets.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).copied().collect())
     }
 
-    /// First and last of each range.
+    /// The first and the last number of each range.
     fn ranges(&self) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for &number in &self.0 {

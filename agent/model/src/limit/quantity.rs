@@ -1,4 +1,4 @@
-//! Limits with their units, for people and for programs.
+//! Limits with their units, as text and as a number.
 
 use serde::Serialize;
 
@@ -6,19 +6,19 @@ use super::{Held, Kind, Limit, Value};
 use crate::hierarchy::Version;
 use crate::units::size;
 
-/// A value with its unit, for people and for programs.
+/// A value with its unit, as text and as a number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantity {
-    /// `150.0M`, `0.5 CPUs`.
+    /// The text, such as `150.0M` or `0.5 CPUs`.
     pub text: String,
-    /// In `unit`; null where there is no limit, and for sets.
+    /// The number in `unit`; null if there is no limit, and for sets.
     pub number: Option<f64>,
-    /// `bytes`, `CPUs`, `tasks`, `shares`, `weight`, `bytes/s`, `I/Os/s`, `set`.
+    /// The unit: `bytes`, `CPUs`, `tasks`, `shares`, `weight`, `bytes/s`, `I/Os/s` or `set`.
     pub unit: &'static str,
 }
 
 impl Quantity {
-    /// What is intended, in the largest unit of which there is at least one.
+    /// An intended value. The text of a size has the largest unit of which there is at least one.
     pub fn of_value(kind: Kind, value: &Value) -> Self {
         match value {
             Value::Amount(limit) | Value::Swap { both: limit, .. } | Value::Rate { limit, .. } => {
@@ -31,7 +31,7 @@ impl Quantity {
         }
     }
 
-    /// What a file holds.
+    /// A value that a cgroup's file holds.
     pub fn of_held(kind: Kind, version: Version, held: &Held) -> Self {
         match held {
             Held::Amount(Limit::Value(number)) if kind == Kind::CpuWeight => {

@@ -1,20 +1,19 @@
-//! Sizes and times as people write them, to whole numbers: the only parser of each. Every number is checked: what overflows
-//! is none.
+//! The parsers of sizes and times as people write them. A number that overflows is refused.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Digits that a number may have after the point.
+/// The most digits that a number may have after the point.
 pub const SCALE: u32 = 9;
 const ONE: u128 = 10_u128.pow(SCALE);
 
-/// What a size may be at most: OCI's numbers have a sign.
+/// The largest size in bytes: OCI's numbers have a sign.
 const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
-/// The longest time that a user may give a command: clocks end later.
+/// The longest time that a user may give a command: 100 years, which no clock overflows.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// A decimal number without sign, in billionths.
+/// Parses a decimal number without a sign, and returns it in billionths.
 pub fn decimal(text: &str) -> Option<u128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -26,7 +25,7 @@ pub fn decimal(text: &str) -> Option<u128> {
     whole.checked_mul(ONE)?.checked_add(padded.parse().ok()?)
 }
 
-/// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
+/// A number of bytes, or of bytes per second: `64m`, `1.5g`, `1048576`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
@@ -38,10 +37,10 @@ impl FromStr for Size {
     }
 }
 
-/// Bytes: `64m`, `1.5g`, `1048576`. Units are docker's, each 1024 times the one before.
+/// Parses a number of bytes: `64m`, `1.5g`, `1048576`. The units are docker's, each 1024 times the one before.
 ///
 /// # Errors
-/// The text is no size, or the size is larger than OCI's numbers.
+/// The text is no size, or the size is larger than OCI's numbers. The error says what is wanted.
 pub fn bytes(text: &str) -> Result<u64, String> {
     const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -55,10 +54,11 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(WANTED.to_owned()),
     };
     let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-    let too_large = || format!("at most {MOST_BYTES} bytes can be said");
+    let too_large = || format!("at most {MOST_BYTES} bytes are allowed");
     let billionths = match decimal(number) {
         Some(billionths) => billionths,
-        // Of a number that is one, only the length can be wrong, or the point.
+        // The text consists of digits and points. If it begins with a digit and has no point, it is a number that is
+        // too long.
         None if is_number(number) && !number.contains('.') => return Err(too_large()),
         None => return Err(WANTED.to_owned()),
     };
@@ -68,7 +68,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(too_large)
 }
 
-/// Nanoseconds: `90.5`, `2h`. Without a unit they are seconds.
+/// Parses a time, and returns it in nanoseconds: `90.5`, `2h`. A number without a unit is in seconds.
 pub fn nanoseconds(text: &str) -> Option<u128> {
     match decimal(text) {
         Some(seconds) => Some(seconds),
@@ -76,10 +76,10 @@ pub fn nanoseconds(text: &str) -> Option<u128> {
     }
 }
 
-/// How long a command is to take: `500ms`, `10s`, `1h 30m`.
+/// Parses how long a command is to take: `500ms`, `10s`, `1h 30m`.
 ///
 /// # Errors
-/// The text is no time, is zero, or is longer than the longest time.
+/// The text is no time, or the time is zero or longer than 100 years. The error says what is wanted.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err("want at most 100 years"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against numbers that cannot overflow: twice the digits.
+        /// Compares with a computation in 128 bits, which cannot overflow.
         #[test]
         fn sizes_are_exact_or_refused(whole in any::<u64>(), unit in 0..5_usize) {
             let text = format!("{whole}{}", ["", "k", "m", "g", "t"][unit]);

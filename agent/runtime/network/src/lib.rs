@@ -1,8 +1,8 @@
 //! The network interfaces of a container.
 //!
 //! The launcher makes a pair of interfaces: `eth0` in the container, and its peer `ag-NAME` on the host or in a bridge
-//! there. Everything on the host is in the interface group [`GROUP`] from the start, so the next command finds and
-//! removes it after any death.
+//! there. Every interface on the host is in the interface group [`GROUP`] from the start. So the next command finds and
+//! removes it, however the launcher died.
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -19,33 +19,34 @@ mod request;
 
 use request::{LinkKind, LinkSocket, NetworkLink, Route};
 
-/// The group of interfaces on the host that are the agent's: "agnt".
+/// The group of the agent's interfaces on the host: "agnt" in ASCII.
 pub const GROUP: u32 = 0x6167_6e74;
 
 /// The interface in the container.
 const INSIDE: &str = "eth0";
 
-/// An interface's name has at most so many bytes (`IFNAMSIZ`, and its NUL).
+/// The most bytes of an interface's name (`IFNAMSIZ` without the NUL).
 const LONGEST_NAME: usize = 15;
 
-/// What the network namespace holds. Which namespace it is, the spec says.
+/// The interfaces of a container's network namespace. The spec says which namespace that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// The loopback interface, up.
     None,
-    /// Somebody else's namespace, or the host's: left as it is.
+    /// The interfaces of an existing namespace, which stay as they are.
     Joined,
-    /// A pair of interfaces, one here as `eth0`, its peer on the host.
+    /// A veth pair: `eth0` in the namespace, and its peer on the host.
     Veth {
-        /// Address and length of the prefix.
+        /// The address of `eth0`, and the length of its prefix.
         address: Option<(Ipv4Addr, u8)>,
-        /// A bridge on the host, made where it is not there.
+        /// The bridge on the host that gets the peer. The agent makes it where it does not exist.
         bridge: Option<String>,
     },
 }
 
-/// Takes the lock that a process holds while it makes or removes bridges, until the file is closed.
+/// Takes the lock that a process holds while it makes or removes bridges. The process holds it until the file is
+/// closed.
 pub type LockBridges<'a> = &'a dyn Fn() -> io::Result<File>;
 
 /// Why a container's interfaces cannot be made or removed.
@@ -80,7 +81,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Says what was being done.
+/// Adds to an error what was being done.
 trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
@@ -94,10 +95,10 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-/// Gives the network namespace of a container what its order wants, beyond the loopback interface, which the
-/// container's init process brings up by itself ([`agent_sys::interface::loopback_up`]).
+/// Makes the interfaces that an order asks for in the network namespace of a container. The container's init process
+/// brings up the loopback interface by itself ([`agent_sys::interface::loopback_up`]).
 ///
-/// `pid` is the container's init process, not yet running its command, and `pidfd` the same.
+/// `pid` is the container's init process, which does not run its command yet. `pidfd` refers to the same process.
 ///
 /// # Errors
 /// The kernel refuses, or a name is taken.
@@ -151,7 +152,7 @@ pub fn connect(
 }
 
 /// Removes what [`connect`] left on the host for the container called `name`: its interface, and bridges that the agent
-/// made and nobody uses. Nothing there is no error, so that anyone may clean after anyone.
+/// made and nobody uses. It is not an error if they do not exist, so that any process may clean up after any other.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -180,14 +181,14 @@ pub fn disconnect(name: &str, lock: LockBridges<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The host's end of a container's pair: `ag-NAME`, or where that is too long, its begin and a hash.
+/// Returns the name of the interface on the host: `ag-NAME`, or where that is too long, its beginning and a hash.
 #[must_use]
 pub fn peer_name(name: &str) -> String {
     let whole = format!("ag-{name}");
     if whole.len() <= LONGEST_NAME {
         return whole;
     }
-    // FNV-1a: the same in every version of the agent, which must find what another one made.
+    // FNV-1a is the same in every version of the agent, and each must find what another one made.
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
@@ -195,12 +196,12 @@ pub fn peer_name(name: &str) -> String {
     format!("ag-{begin}{hash:08x}")
 }
 
-/// What `ip link` shows beside the peer.
+/// Returns the alias of the peer, which `ip link` shows.
 fn alias(name: &str) -> String {
     format!("agent run {name}")
 }
 
-/// Whether an interface with the peer's name was made for the container: it has no alias yet where its maker died.
+/// Whether an interface with the peer's name was made for the container. It has no alias if its maker died early.
 fn is_of(link: &NetworkLink, name: &str) -> bool {
     link.group == GROUP
         && link
@@ -211,7 +212,8 @@ fn is_of(link: &NetworkLink, name: &str) -> bool {
 
 fn make_pair(host: &LinkSocket, name: &str, pid: Pid, bridge: Option<u32>) -> Result<(), Error> {
     let peer = peer_name(name);
-    // Of a container of this name that is gone; its namespace is taken down behind everyone's back.
+    // It may belong to an earlier container of this name. The kernel removes the interfaces of a network namespace some
+    // time after the last process in it has ended.
     if let Some(link) = host.find(&peer).doing(|| peer.clone())? {
         if !is_of(&link, name) {
             return Err(Error::Taken(peer));
@@ -252,7 +254,8 @@ fn same_net(one: Ipv4Addr, other: Ipv4Addr, length: u8) -> bool {
     one.to_bits() & mask == other.to_bits() & mask
 }
 
-/// A socket in the container's network namespace. A socket stays where it was made, so that this thread can go back.
+/// Opens a socket in the container's network namespace. The socket stays in that namespace, although this thread
+/// returns to its own.
 fn enter(host: &LinkSocket, pidfd: BorrowedFd<'_>) -> Result<LinkSocket, Error> {
     let back = agent_sys::interface::namespace_of(host.as_fd())
         .doing(|| "the host's namespace".to_owned())?;

@@ -1,4 +1,4 @@
-//! Requests to the kernel by rtnetlink(7). Each request waits for its answer.
+//! Sends requests to the kernel by rtnetlink(7). Each request waits for its answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -54,7 +54,7 @@ impl AsFd for LinkSocket {
 }
 
 impl LinkSocket {
-    /// In this thread's network namespace.
+    /// Opens a socket in this thread's network namespace.
     pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -74,7 +74,8 @@ impl LinkSocket {
         }
     }
 
-    /// Those of a kind that can be read: an interface that is none of ours may be one that the crate cannot.
+    /// Returns the interfaces of a kind. An interface that the crate cannot parse is left out; it is none of the
+    /// agent's.
     pub(crate) fn all(&self, kind: LinkKind) -> io::Result<Vec<NetworkLink>> {
         let mut wanted = LinkMessage::default();
         if kind == LinkKind::Bridge {
@@ -88,7 +89,7 @@ impl LinkSocket {
         Ok(answers.links().filter(|link| link.kind == kind).collect())
     }
 
-    /// Whether a bridge has ports. What cannot be read may be one.
+    /// Whether a bridge has ports. A message that cannot be parsed counts as a port.
     pub(crate) fn has_ports(&self, bridge: u32) -> io::Result<bool> {
         let mut wanted = LinkMessage::default();
         wanted.attributes.push(LinkAttribute::Controller(bridge));
@@ -102,8 +103,8 @@ impl LinkSocket {
             }))
     }
 
-    /// A pair of interfaces: `outside` here, up; `inside` in the namespace of `pid`, not up: it cannot be before its peer
-    /// is there.
+    /// Makes a pair of interfaces. `outside` is in this namespace and up. `inside` is in the namespace of `pid` and not
+    /// up, because the kernel cannot bring it up before its peer exists.
     pub(crate) fn add_pair(
         &self,
         outside: &str,
@@ -251,18 +252,18 @@ impl LinkSocket {
     }
 }
 
-/// What came back.
+/// The messages of the kernel's answer.
 #[derive(Default)]
 struct Answers {
     messages: Vec<Message>,
-    /// The kernel sent what the crate does not understand.
+    /// Whether the kernel sent a message that the crate cannot parse.
     unreadable: bool,
 }
 
 impl Answers {
-    /// Whether it was the last datagram.
+    /// Adds a datagram. Returns whether it was the last one.
     fn add(&mut self, datagram: &[u8]) -> io::Result<bool> {
-        /// The length that each message begins with.
+        /// Returns the length that each message begins with.
         fn length(message: &[u8]) -> Option<usize> {
             let bytes = message.first_chunk::<4>()?;
             let length = u32::from_ne_bytes(*bytes) as usize;

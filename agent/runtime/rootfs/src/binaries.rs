@@ -25,13 +25,13 @@ use super::budget::UnpackBudget;
 use super::inside::{FileAccess, Inside};
 use super::owners::OwnerMap;
 
-/// Where programs are looked for where there is no PATH, and in the container.
+/// The `PATH` of the container. Programs are also searched for here where the caller has no `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Bytes of a script's first line that the kernel reads (`BINPRM_BUF_SIZE`).
+/// The bytes of a script's first line that the kernel reads (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: u64 = 256;
 
-/// Scripts whose interpreter is a script, as the kernel allows (execve(2)).
+/// How deep scripts may nest as interpreters of scripts, as in the kernel (execve(2)).
 const MOST_INTERPRETERS: usize = 5;
 
 const DIRECTORIES: [(&str, u32); 10] = [
@@ -47,10 +47,10 @@ const DIRECTORIES: [(&str, u32); 10] = [
     ("var/tmp", 0o1777),
 ];
 
-/// Directories that are links into /usr on a host where they are.
+/// Directories that become symbolic links where they are links on the host, usually into /usr.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
-/// What programs expect to find about users and hosts.
+/// The files about users and hosts that programs expect.
 const TEXTS: [(&str, &str); 3] = [
     (
         "etc/passwd",
@@ -63,20 +63,20 @@ const TEXTS: [(&str, &str); 3] = [
     ),
 ];
 
-/// What is to be in the root file system.
+/// The files and links that are to be in the root file system.
 #[derive(Debug, Default)]
 pub(crate) struct CopyPlan {
     pieces: BTreeSet<PathEntry>,
     /// The programs that were asked for.
     programs: Vec<PathBuf>,
-    /// Each program that was looked at: scripts can share their interpreter.
+    /// The programs that were read already: scripts can share their interpreter.
     seen: BTreeSet<PathBuf>,
 }
 
-/// Finds all that the programs need: each is a name, looked for in PATH, or a path.
+/// Finds all files that the programs need. A program is a path, or a name that is searched for in PATH.
 ///
 /// # Errors
-/// One is not there, or is no program, or a library is not there.
+/// A program does not exist or is not executable, or a library is missing.
 pub(crate) fn plan(programs: &[PathBuf]) -> Result<CopyPlan, Error> {
     let mut plan = CopyPlan::default();
     for program in programs {
@@ -106,7 +106,7 @@ impl CopyPlan {
             self.add_file(&file)?;
         }
         for file in needs.settings {
-            // Without them the loader looks in its own directories only.
+            // Without this file, the loader searches only its default directories.
             if file.is_file() {
                 self.add_file(&file)?;
             }
@@ -154,16 +154,16 @@ impl CopyPlan {
         Ok(())
     }
 
-    /// Puts it all into an empty directory.
+    /// Writes the files and links into an empty directory.
     ///
     /// # Errors
-    /// A file cannot be read or written, or there is no room for it.
+    /// A file cannot be read or written, or it exceeds `budget`.
     pub(crate) fn write(
         &self,
         directory: BorrowedFd<'_>,
         budget: &mut UnpackBudget,
     ) -> Result<(), Error> {
-        // Where the container has other ids, its root is mounted with those.
+        // In a container with a user namespace, an id-mapped mount gives the files the container's owners.
         let owners = OwnerMap::of_caller();
         let mut inside = Inside::new(directory, &owners);
         for name in MERGED {
@@ -194,7 +194,8 @@ impl CopyPlan {
         self.link_programs(&mut inside, budget)
     }
 
-    /// A program from a directory that is not in the container's PATH is called by its name all the same.
+    /// Links a program from a directory outside of the container's PATH into /usr/bin, so that it can be called by its
+    /// name.
     fn link_programs(
         &self,
         inside: &mut Inside<'_>,
@@ -235,7 +236,7 @@ fn put(inside: &mut Inside<'_>, piece: &PathEntry, budget: &mut UnpackBudget) ->
                 path: path.clone(),
                 what,
             })?;
-            // No set-user-ID: the owner is another one here.
+            // The set-user-ID bit is dropped, because the copy has another owner.
             let executable = found.permissions().mode() & 0o111 != 0;
             let access = FileAccess::of_root(if executable { 0o755 } else { 0o644 });
             let written = inside.file(relative(path), access, &mut from.take(found.len()));
@@ -252,7 +253,8 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// The programs that the first line of a script, without `#!`, wants: its interpreter, and what `env` is to run.
+/// Returns the programs that the first line of a script names: the interpreter, and the program that `env` is to run.
+/// `line` is without `#!`.
 fn interpreters_in(line: &[u8]) -> Vec<OsString> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line
@@ -272,7 +274,7 @@ fn interpreters_in(line: &[u8]) -> Vec<OsString> {
     std::iter::once(interpreter).chain(run).collect()
 }
 
-/// The absolute path of a program.
+/// Finds the absolute path of a program.
 fn find(program: &Path) -> Result<PathBuf, Error> {
     if program.as_os_str().as_bytes().contains(&b'/') {
         let path = std::path::absolute(program).map_err(Error::io("find", program))?;
@@ -294,7 +296,7 @@ fn find(program: &Path) -> Result<PathBuf, Error> {
     }))
 }
 
-/// `path`, where it is a file that somebody may execute.
+/// Returns `path`, if it is a regular file with an execute bit.
 fn executable(path: &Path) -> Result<PathBuf, Error> {
     let path = path.to_owned();
     match fs::metadata(&path) {

@@ -1,5 +1,5 @@
-//! Bounds what a root file system costs. An image is not trusted, so each length and count that it claims is taken from
-//! one budget before memory or disk is used for it.
+//! Bounds what a root file system costs. An image is not trusted. So each length and count that it claims is taken from
+//! one budget, before memory or disk is used for it.
 
 use std::path::{Component, Path};
 
@@ -7,33 +7,34 @@ use agent_model::units::size;
 use rustix::fs::StatVfs;
 use rustix::system::sysinfo;
 
-/// Bytes of a root file system, unpacked, on any machine: in memory, and on disk.
+/// The most bytes of an unpacked root file system on any machine: in memory, and on disk.
 const MOST_IN_MEMORY: u64 = 8 << 30;
 const MOST_ON_DISK: u64 = 64 << 30;
 
-/// Entries of an archive and of all archives in it.
+/// The most entries of an archive and of all archives in it.
 const MOST_ENTRIES: u32 = 1_000_000;
 
-/// Bytes of names that this process keeps in its own memory while it unpacks.
+/// The most bytes of names that this process keeps in its own memory while it unpacks.
 const MOST_KEPT: u64 = 16 << 20;
 
-/// Bytes of a path, as the kernel takes it (`PATH_MAX`), and names in it.
+/// The most bytes of a path that the kernel accepts (`PATH_MAX`, without the NUL), and the most names in it.
 pub(crate) const LONGEST_PATH: usize = 4095;
 pub(crate) const MOST_NAMES: usize = 256;
 
-/// Names that are looked up one by one, since links are on the way of an entry, or its directories are not there.
+/// The most names that are looked up one by one. That happens where an entry's path has links, or its directories do
+/// not exist.
 const MOST_STEPS: u64 = 8_000_000;
 
-/// What an entry takes beside its bytes, which come in blocks: an inode, and names.
+/// The bytes that an entry takes for its inode and names, and the size of the blocks that its content takes.
 const ENTRY: u64 = 1024;
 const BLOCK: u64 = 4096;
 
-/// What is left to be spent.
+/// The bytes, entries and look-ups that are left for one unpacking.
 #[derive(Clone, Debug)]
 pub struct UnpackBudget {
     left: u64,
     whole: u64,
-    /// What the bytes are a part of.
+    /// A text for an error: what the bytes are a part of.
     of: String,
     entries: u32,
     steps: u64,
@@ -42,8 +43,9 @@ pub struct UnpackBudget {
 }
 
 impl UnpackBudget {
-    /// For what stays in memory: at most half of this machine's, and what the container may have by `-m`; where a disk
-    /// can hold the rest, a quarter of that, so that the container has most of it for itself.
+    /// Returns a budget for memory: at most half of this machine's memory, and at most the container's `limit` (`-m`).
+    /// With `or_disk`, where a disk can hold a larger image, it is a quarter of that. Most of the memory is then left
+    /// for the container.
     pub fn of_memory(limit: Option<u64>, or_disk: bool) -> Self {
         let memory = sysinfo();
         let memory = memory.totalram.saturating_mul(u64::from(memory.mem_unit));
@@ -58,12 +60,12 @@ impl UnpackBudget {
         Self::new(if or_disk { most / 4 } else { most }, of)
     }
 
-    /// For what goes to a disk: at most half of what is free there.
+    /// Returns a budget for a disk: at most half of the space and of the inodes that are free there.
     pub fn of_disk(path: &Path, disk: &StatVfs) -> Self {
         let free = disk.f_bavail.saturating_mul(disk.f_frsize) / 2;
         let of = format!("what it may have of the free space of {}", path.display());
         let mut budget = Self::new(free.min(MOST_ON_DISK), &of);
-        // Some file systems do not count inodes, and say 0.
+        // Some file systems do not count inodes, and report 0.
         if disk.f_files > 0 {
             let free = u32::try_from(disk.f_favail / 2).unwrap_or(u32::MAX);
             budget.entries = budget.entries.min(free);
@@ -83,15 +85,15 @@ impl UnpackBudget {
         }
     }
 
-    /// Whether more bytes were wanted than there were.
+    /// Whether more bytes were asked for than were left.
     pub const fn is_spent(&self) -> bool {
         self.is_spent
     }
 
-    /// Takes bytes of a file that is written.
+    /// Takes bytes for the content of a file.
     ///
     /// # Errors
-    /// That is more than is left.
+    /// More is asked for than is left.
     pub fn bytes(&mut self, bytes: u64) -> Result<(), String> {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
@@ -103,19 +105,19 @@ impl UnpackBudget {
         Ok(())
     }
 
-    /// Takes a file or directory of a root file system, with this many bytes.
+    /// Takes the space of a file or directory with this many bytes.
     ///
     /// # Errors
-    /// That is more than is left.
+    /// More is asked for than is left.
     pub fn file(&mut self, bytes: u64) -> Result<(), String> {
         let blocks = bytes.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         self.bytes(blocks.saturating_add(ENTRY))
     }
 
-    /// Takes an entry of an archive, before it is looked at.
+    /// Takes an entry of an archive, before the entry is read.
     ///
     /// # Errors
-    /// There were too many.
+    /// There are too many.
     pub fn entry(&mut self) -> Result<(), String> {
         let left = self.entries.checked_sub(1);
         self.entries = left.ok_or("more entries than there is room for (a million, or inodes)")?;
@@ -125,24 +127,24 @@ impl UnpackBudget {
     /// Takes names that were looked up one by one.
     ///
     /// # Errors
-    /// There were too many.
+    /// There are too many.
     pub fn steps(&mut self, steps: u64) -> Result<(), String> {
         let left = self.steps.checked_sub(steps);
-        self.steps = left.ok_or("its entries lead by more than 8 million names of links")?;
+        self.steps = left.ok_or("its paths and links lead through more than 8 million names")?;
         Ok(())
     }
 
-    /// Takes memory of this process, for a name of this many bytes.
+    /// Takes memory of this process for a name of this many bytes.
     ///
     /// # Errors
-    /// That is more than is left.
+    /// More is asked for than is left.
     pub fn keep(&mut self, bytes: usize) -> Result<(), String> {
         let left = self.kept.checked_sub(bytes as u64);
         self.kept = left.ok_or_else(|| format!("more than {} of names", size(MOST_KEPT)))?;
         Ok(())
     }
 
-    /// Gives such memory back.
+    /// Gives back memory that [`Self::keep`] took.
     pub fn forget(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_add(bytes as u64);
     }
@@ -158,10 +160,10 @@ impl UnpackBudget {
     }
 }
 
-/// Whether the kernel takes such a path.
+/// Checks that the kernel accepts a path as long and as deep as this.
 ///
 /// # Errors
-/// It is too long, or too deep.
+/// The path is too long or too deep.
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     if path.as_os_str().len() > LONGEST_PATH {
         let length = path.as_os_str().len();
@@ -175,7 +177,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     match names.count() {
         ..=MOST_NAMES => Ok(()),
         names => Err(format!(
-            "{names} directories in each other; wanted at most {MOST_NAMES}"
+            "{names} nested directories; wanted at most {MOST_NAMES}"
         )),
     }
 }

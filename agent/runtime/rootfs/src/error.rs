@@ -65,7 +65,7 @@ pub enum Error {
     Interrupted { signal: i32 },
     #[error("cannot charge the container for its image")]
     Charge(#[source] io::Error),
-    /// What another process said, which had the error.
+    /// The text of an error that another process had.
     #[error("{0}")]
     Said(String),
     #[error("--image {}: {what}", path.display())]
@@ -73,13 +73,13 @@ pub enum Error {
     #[error("--image {}: {}: {what}", path.display(), entry.display())]
     Entry {
         path: PathBuf,
-        /// As the archive names it.
+        /// The path as the archive names it.
         entry: PathBuf,
         what: String,
     },
 }
 
-/// What the operator can do.
+/// Returns advice for the operator.
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::NOSYS => " (it needs Linux 5.12 or newer)",
@@ -90,7 +90,7 @@ fn hint(errno: Errno) -> &'static str {
 }
 
 impl Error {
-    /// The exit status that docker gives for it.
+    /// Returns docker's exit status for the error.
     pub fn status(&self) -> u8 {
         match self {
             Self::NoProgram { .. } | Self::NoFile { .. } => 127,

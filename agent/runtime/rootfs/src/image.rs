@@ -35,29 +35,30 @@ use super::owners::OwnerMap;
 use super::{Charge, Error};
 use crate::source::ImageConfig;
 
-/// Characters of what an error quotes of an image.
+/// The most characters of an image's text that an error quotes.
 const MOST_QUOTED: usize = 300;
 
 /// An image, unpacked.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     pub mount: OwnedFd,
-    /// What holds the layers, to be kept as long as the container lives.
+    /// The directory of the layers on disk. The caller keeps it as long as the container lives.
     pub disk: Option<Disk>,
     pub name: Option<String>,
     pub config: ImageConfig,
 }
 
-/// Unpacks an image: its layers as one file system, and one more in memory for what the container writes.
+/// Unpacks an image: its layers as one file system, and one more layer in memory for what the container writes.
 ///
-/// A process of its own unpacks into memory, which calls `charge` before: the container pays for it.
+/// A child process unpacks into memory. It calls `charge` before, so that the kernel charges that memory to the
+/// container.
 ///
-/// The layers stay in memory where they are small beside what the container may have of it (`memory`), and go to disk
-/// otherwise: the files of a large image would take the container's memory, and those of a small one take longer to make
+/// The layers stay in memory if they are small compared with the container's limit (`memory`), and go to disk
+/// otherwise. The files of a large image would take the container's memory. Those of a small image take longer to make
 /// on a disk than to read.
 ///
 /// # Errors
-/// It is no image, or one that would do harm, or there is no room for it.
+/// The file is not an image, or is a malicious one, or there is no room for it.
 pub(crate) fn unpack(
     path: &Path,
     owners: &OwnerMap,
@@ -119,7 +120,7 @@ fn unpack_until(
             let mut stack = Stack::new(owners, Some(&disk))?;
             let added = add(&mut stack, &mut on_disk).and_then(|()| stack.finish());
             match added {
-                // overlayfs is not for every file system: the network's, or itself.
+                // overlayfs does not work on every file system: not on some network file systems, and not on itself.
                 Err(Error::Mount { .. }) => return Err(too_large),
                 mount => (mount?, Some(disk)),
             }
@@ -134,7 +135,7 @@ fn unpack_until(
     })
 }
 
-/// A copy of an archive in memory, for which the container pays: a process of its own writes it.
+/// Copies an archive into memory. A child process writes the copy, so that the kernel charges it to the container.
 fn copy_into_memory(
     path: &Path,
     from: Box<dyn Read + '_>,
@@ -170,7 +171,7 @@ fn said(path: &Path, bad: Bad) -> Error {
     }
 }
 
-/// A text of an image's choice, in the length that fits into an error.
+/// Cuts a text of an untrusted image to a length that fits into an error.
 fn quoted(text: &str) -> String {
     let mut quoted: String = text.chars().take(MOST_QUOTED).collect();
     if quoted.len() < text.len() {

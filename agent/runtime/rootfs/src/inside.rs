@@ -13,7 +13,7 @@ use super::owners::OwnerMap;
 use super::resolve;
 use crate::lookup;
 
-/// Whose a file is to be, as the container counts, and what may be done with it.
+/// The owner of a file, in ids of the container, and its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileAccess {
     pub user: u32,
@@ -23,7 +23,7 @@ pub(crate) struct FileAccess {
 }
 
 impl FileAccess {
-    /// Root's.
+    /// Returns the access of a file of root's.
     pub(crate) const fn of_root(mode: u32) -> Self {
         Self {
             user: 0,
@@ -33,14 +33,14 @@ impl FileAccess {
     }
 }
 
-/// A directory that is written into as if it were `/`.
+/// A directory into which files are written as if it were `/`.
 #[derive(Debug)]
 pub(crate) struct Inside<'root> {
     root: BorrowedFd<'root>,
     owners: &'root OwnerMap,
-    /// Of the file that was placed last: the next is often beside it.
+    /// The directory of the last file. The next file is often in the same directory.
     last: Option<LastDirectory>,
-    /// What look-ups took.
+    /// The number of names that were looked up one by one.
     steps: u64,
 }
 
@@ -48,13 +48,13 @@ pub(crate) struct Inside<'root> {
 #[derive(Debug)]
 struct LastDirectory {
     path: PathBuf,
-    /// The same, by names of which none is a link.
+    /// The same path without links.
     real: PathBuf,
     directory: OwnedFd,
 }
 
 impl<'root> Inside<'root> {
-    /// `owners` says who those of files are on this side.
+    /// Returns a writer into `root`. `owners` maps the container's ids to those of this process's user namespace.
     pub(crate) fn new(root: BorrowedFd<'root>, owners: &'root OwnerMap) -> Self {
         Self {
             root,
@@ -64,7 +64,8 @@ impl<'root> Inside<'root> {
         }
     }
 
-    /// Makes a directory, unless it is there; others above it where they are not.
+    /// Makes a directory, unless it exists, and the missing directories above it. An existing one gets the owner and
+    /// mode.
     pub(crate) fn directory(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let Some(name) = path.file_name() else {
             // The root itself.
@@ -82,7 +83,7 @@ impl<'root> Inside<'root> {
         self.set_access(&made, access)
     }
 
-    /// Where a file at `path` really is, links on the way to it followed.
+    /// Returns the real path of a file at `path`: links in the directories above the file are followed.
     pub(crate) fn real(&mut self, path: &Path) -> io::Result<PathBuf> {
         let Some(name) = path.file_name() else {
             return Ok(PathBuf::new());
@@ -103,12 +104,13 @@ impl<'root> Inside<'root> {
         Ok(real)
     }
 
-    /// How many names were looked up one by one since the last call.
+    /// Returns how many names were looked up one by one since the last call.
     pub(crate) fn take_steps(&mut self) -> u64 {
         std::mem::take(&mut self.steps)
     }
 
-    /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
+    /// Makes a file with the content of `from`, and replaces an existing file. The returned descriptor is open for
+    /// reading and writing.
     pub(crate) fn file(
         &mut self,
         path: &Path,
@@ -126,7 +128,8 @@ impl<'root> Inside<'root> {
         Ok(file)
     }
 
-    /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
+    /// Makes a symbolic link, and replaces an existing file. The target may be anything: look-ups follow it inside the
+    /// root only.
     pub(crate) fn symbolic_link(
         &mut self,
         path: &Path,
@@ -146,7 +149,7 @@ impl<'root> Inside<'root> {
         )?)
     }
 
-    /// Makes one more name of the file at `existing`, in the place of what is there.
+    /// Makes a hard link to the file at `existing`, and replaces an existing file at `path`.
     pub(crate) fn hard_link(&mut self, path: &Path, existing: &Path) -> io::Result<()> {
         let old_name = named(existing)?.to_owned();
         let old_parent = self.open(parent_of(existing))?;
@@ -157,14 +160,14 @@ impl<'root> Inside<'root> {
             Some(_) if same => return Ok(()),
             Some(_) => {}
         }
-        // Without AT_SYMLINK_FOLLOW the link itself is linked to, not what it leads to.
+        // Without `AT_SYMLINK_FOLLOW`, the kernel links to a symbolic link itself, and not to its target.
         let flags = AtFlags::empty();
         self.replace(path, |parent, name| {
             fs::linkat(&old_parent, &old_name, parent, name, flags)
         })
     }
 
-    /// Makes a named pipe, in the place of what is there.
+    /// Makes a named pipe, and replaces an existing file.
     pub(crate) fn pipe(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
@@ -180,7 +183,7 @@ impl<'root> Inside<'root> {
             Some(owner.1),
             flags,
         ))?;
-        // It is no link: it was made just now.
+        // The pipe was made just now, so it is not a link.
         Ok(fs::chmodat(
             parent,
             name,
@@ -189,7 +192,7 @@ impl<'root> Inside<'root> {
         )?)
     }
 
-    /// Removes what is there, with all below it. Nothing there is fine.
+    /// Removes the file or the directory with all files in it. A missing file is not an error.
     pub(crate) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let name = named(path)?.to_owned();
         self.last = None;
@@ -205,7 +208,8 @@ impl<'root> Inside<'root> {
         Ok((user, Gid::from_raw(self.owners.group(access.group)?)))
     }
 
-    /// Sets owner and mode of an open file where it has others; the mode last, since a change of owner takes bits away.
+    /// Sets the owner and mode of an open file, if it has others. The mode comes last, because a change of the owner
+    /// clears mode bits (chown(2)).
     fn set_access(&self, file: &OwnedFd, access: FileAccess) -> io::Result<()> {
         const MODE: u32 = 0o7777;
         let (user, group) = self.owner(access)?;
@@ -220,14 +224,14 @@ impl<'root> Inside<'root> {
         Ok(())
     }
 
-    /// Bytes of the file that is there, links not followed.
+    /// Returns the number of bytes of a file. A link is not followed.
     pub(crate) fn size(&self, path: &Path) -> io::Result<u64> {
         let parent = self.open(parent_of(path))?;
         let found = fs::statat(&parent, named(path)?, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(u64::try_from(found.st_size).unwrap_or(0))
     }
 
-    /// The directory at `path`, links in it followed inside.
+    /// Opens the directory at `path`. Links are followed inside the root.
     pub(crate) fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -239,7 +243,7 @@ impl<'root> Inside<'root> {
         Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
     }
 
-    /// The directory `path`; where it is not there, it is made.
+    /// Opens the directory `path`, and makes it where it does not exist.
     fn made(&mut self, path: &Path) -> io::Result<LastDirectory> {
         let way = resolve::find(self.root, path, &mut self.steps)?;
         let mut directory = way.directory;
@@ -254,7 +258,7 @@ impl<'root> Inside<'root> {
         })
     }
 
-    /// Makes something at `path`, in the place of what is there.
+    /// Calls `make` for `path`, and replaces an existing file.
     fn replace<T>(
         &mut self,
         path: &Path,
@@ -270,7 +274,7 @@ impl<'root> Inside<'root> {
         Ok(make(parent, name)?)
     }
 
-    /// The directory that a file at `path` is in.
+    /// Returns the directory of a file at `path`, and makes it where it does not exist.
     fn place(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
         let wanted = parent_of(path);
         let known = self.last.as_ref().is_some_and(|last| last.is_at(wanted));
@@ -290,20 +294,20 @@ impl LastDirectory {
     }
 }
 
-/// Opens a directory, which is no link.
+/// Opens a directory. A link is an error.
 fn open_one(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     fs::openat(parent, name, flags, Mode::empty())
 }
 
-/// Makes a directory that is not there.
+/// Makes and opens a directory that does not exist.
 fn make_one(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     fs::mkdirat(&parent, name, Mode::RWXU)?;
     open_one(parent, name)
 }
 
-/// What giving a file away comes to. An ordinary user's own user namespace may have no other ids: all files are this
-/// user's then.
+/// Accepts EINVAL from chown(2). An ordinary user's user namespace may have only one id; all files then belong to that
+/// user.
 fn given(result: Result<(), Errno>) -> Result<(), Errno> {
     match result {
         Err(Errno::INVAL) => Ok(()),
@@ -319,7 +323,7 @@ fn named(path: &Path) -> io::Result<&OsStr> {
     path.file_name().ok_or_else(|| Errno::ISDIR.into())
 }
 
-/// What is there under this name, links not followed.
+/// Returns the type of a file; `None` where it does not exist. A link is not followed.
 fn kind(parent: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
     match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
@@ -328,7 +332,7 @@ fn kind(parent: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
     }
 }
 
-/// Whether it is a directory, and no link to one.
+/// Whether a file is a directory. A link to a directory is not.
 pub(crate) fn is_directory(parent: impl AsFd, name: &OsStr) -> io::Result<bool> {
     Ok(kind(parent, name)? == Some(FileType::Directory))
 }
@@ -347,7 +351,7 @@ fn remove(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<()> {
     Ok(fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
 }
 
-/// What is in a directory, but `.` and `..`; one after the other, since there can be many.
+/// Returns the names in a directory without `.` and `..`. It is an iterator, because there can be many names.
 pub(crate) fn names(
     directory: impl AsFd,
 ) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {

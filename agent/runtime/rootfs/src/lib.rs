@@ -7,7 +7,7 @@
 mod binaries;
 mod budget;
 mod error;
-/// Parsers of foreign files, as functions of bytes.
+/// Parsers of untrusted files, as functions of bytes.
 #[cfg(feature = "fuzz")]
 pub mod fuzz {
     pub use crate::binaries::fuzz::*;
@@ -40,27 +40,27 @@ pub use source::{ImageConfig, RootSource};
 /// A root file system, ready to be attached.
 #[derive(Debug)]
 pub struct RootFs {
-    /// The root of a detached mount, private, with all that is mounted below: to be moved into the container's mount
-    /// namespace with move_mount(2). Devices on it cannot be opened.
+    /// The root of a detached mount, with all mounts below it. The launch moves it into the container's mount namespace
+    /// with move_mount(2). It is private, or a slave if the spec asks for that. Devices on it cannot be opened.
     pub mount: OwnedFd,
-    /// What the container runs, for the eye: the image's name, the directory's, `host`, or the programs'.
+    /// A name for people: that of the image or of the directory, `host`, or those of the programs.
     pub name: String,
-    /// What an image says of the command that runs in it.
+    /// The image's configuration for its command; `None` without an image.
     pub image: Option<ImageConfig>,
-    /// What there is of it on disk, to be kept as long as the container lives.
+    /// The directory of an image's layers on disk. The caller keeps it as long as the container lives.
     pub disk: Option<Disk>,
 }
 
-/// Lets the container be charged for what this process puts into memory from then on.
+/// Makes the kernel charge the container for the memory that the calling process uses from then on.
 pub type Charge<'a> = &'a dyn Fn() -> io::Result<()>;
 
-/// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory. One of
-/// `signals` ends that; where there are none, the process has the kernel's own way to end by them.
+/// Makes the root file system that an order asks for. A child process, which calls `charge`, unpacks an image into
+/// memory. A signal from `signals` ends the unpacking; where that is `None`, signals have their default action.
 ///
-/// It is done in this process, which has one thread, and CAP_SYS_ADMIN in its user namespace.
+/// The calling process must have one thread, and CAP_SYS_ADMIN in its user namespace.
 ///
 /// # Errors
-/// What is asked for is not there, or not what it should be.
+/// The source does not exist, is not valid, or is too large; or the kernel refuses a mount.
 pub fn prepare(
     source: &RootSource,
     spec: &Spec,
@@ -104,19 +104,19 @@ pub fn prepare(
     })
 }
 
-/// The memory that a container may have, in bytes.
+/// Returns the container's memory limit, in bytes.
 fn memory_limit(spec: &Spec) -> Option<u64> {
     let resources = spec.linux().as_ref()?.resources().as_ref()?;
     let limit = resources.memory().as_ref()?.limit()?;
     u64::try_from(limit).ok()
 }
 
-/// Makes a root file system of programs, and what their loaders need, in a directory: a new one, or an empty one.
+/// Copies programs, and the files that their loaders need, into a directory. The directory is new or empty.
 ///
 /// # Errors
-/// As of [`prepare`]; the directory holds something.
+/// Those of [`prepare`]; or the directory is not empty.
 pub fn make_directory(directory: &Path, programs: &[std::path::PathBuf]) -> Result<(), Error> {
-    // Nothing is made where a program is not there.
+    // The directory is not made if a program does not exist.
     let plan = binaries::plan(programs)?;
     fs::create_dir_all(directory).map_err(Error::io("make", directory))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

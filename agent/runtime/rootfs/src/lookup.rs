@@ -7,7 +7,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// A rename elsewhere makes the kernel give up a look-up that must stay inside; it then asks to try again.
+/// The most attempts. Where a look-up must stay inside a root, the kernel gives up (EAGAIN) if a file is renamed
+/// anywhere meanwhile (openat2(2)).
 const TRIES: usize = 64;
 
 /// Whether symbolic links on the way are followed, inside the root.
@@ -19,7 +20,7 @@ pub enum LinkPolicy {
     Refuse,
 }
 
-/// How openat2(2) stays inside the root, and what else it is to refuse.
+/// Returns the flags that keep openat2(2) inside the root, together with `refused`.
 #[must_use]
 pub fn inside(refused: ResolveFlags) -> ResolveFlags {
     if guarded(Guard::RootLookup) {
@@ -29,10 +30,10 @@ pub fn inside(refused: ResolveFlags) -> ResolveFlags {
     }
 }
 
-/// Opens what is at `path`, which begins at the root whether it has a slash in front or not.
+/// Opens the file at `path`, which begins at `root` with or without a leading slash.
 ///
 /// # Errors
-/// openat2(2)'s; ELOOP where a link is refused.
+/// Those of openat2(2); ELOOP where a link is refused.
 pub fn open(
     root: BorrowedFd<'_>,
     path: impl Arg + Copy,

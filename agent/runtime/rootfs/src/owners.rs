@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Spec};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// The ids of a container's users and groups, as this process counts them.
+/// Maps the ids of a container's users and groups to those of this process's user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OwnerMap {
     users: Vec<LinuxIdMapping>,
@@ -14,7 +14,7 @@ pub(crate) struct OwnerMap {
 }
 
 impl OwnerMap {
-    /// Those of the user namespace that a spec asks for; without one, the same on both sides.
+    /// Returns the map of the user namespace that a spec asks for. Without one, the ids are the same on both sides.
     pub(crate) fn of(spec: &Spec) -> Self {
         let linux = spec.linux().as_ref();
         let users = linux.and_then(|linux| linux.uid_mappings().clone());
@@ -25,7 +25,8 @@ impl OwnerMap {
         }
     }
 
-    /// Those of files that this process makes: an ordinary user, who can give files to nobody, is root in the container.
+    /// Returns the map for files that this process makes. An ordinary user, who cannot give files to others, is root in
+    /// the container.
     pub(crate) fn of_caller() -> Self {
         let (user, group) = (geteuid(), getegid());
         if user.is_root() {
@@ -37,12 +38,16 @@ impl OwnerMap {
         }
     }
 
+    /// Maps a user of the container.
+    ///
     /// # Errors
     /// EOVERFLOW where the container has no such user.
     pub(crate) fn user(&self, inside: u32) -> io::Result<u32> {
         outside(&self.users, inside)
     }
 
+    /// Maps a group of the container.
+    ///
     /// # Errors
     /// EOVERFLOW where the container has no such group.
     pub(crate) fn group(&self, inside: u32) -> io::Result<u32> {
@@ -50,7 +55,7 @@ impl OwnerMap {
     }
 }
 
-/// The container's root alone, as this id. Its builder cannot fail: every field has a default.
+/// Maps the container's root alone, to `id`. The builder cannot fail, because every field has a default.
 fn root_is(id: u32) -> Vec<LinuxIdMapping> {
     let mapping = LinuxIdMappingBuilder::default().container_id(0_u32);
     let mapping = mapping.host_id(id).size(1_u32).build();

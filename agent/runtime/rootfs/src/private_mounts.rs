@@ -12,9 +12,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Error;
 
-/// This process is aside as long as it lives, and where it was before afterwards.
+/// A guard. As long as it lives, this process is in a private mount namespace; afterwards it is in its former one.
 ///
-/// The process has one thread.
+/// The process must have one thread.
 #[derive(Debug)]
 pub(crate) struct PrivateMounts {
     before: Surroundings,
@@ -29,10 +29,10 @@ struct Surroundings {
 }
 
 impl PrivateMounts {
-    /// Goes into a new mount namespace, a copy of this one.
+    /// Enters a new mount namespace, which is a copy of the current one.
     ///
     /// # Errors
-    /// Without CAP_SYS_ADMIN.
+    /// The process does not have CAP_SYS_ADMIN.
     pub(crate) fn step() -> Result<Self, Error> {
         const STEP: &str = "make a mount namespace";
         let namespace = Path::new("/proc/self/ns/mnt");
@@ -54,13 +54,14 @@ impl PrivateMounts {
         Ok(aside)
     }
 
-    /// Attaches a detached mount, where it hides from nobody what was there: paths that begin at `/` do not lead to it.
+    /// Attaches a detached mount on top of `/`. It hides no file from this process, because paths that begin at `/` do
+    /// not lead to it.
     pub(crate) fn attach(&self, mount: &OwnedFd) -> Result<(), Error> {
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(mount.as_fd(), "", CWD, "/", empty).map_err(Error::mount("attach a mount"))
     }
 
-    /// Goes back.
+    /// Returns to the former mount namespace.
     pub(crate) fn leave(mut self) -> Result<(), Error> {
         self.left = true;
         self.before
@@ -72,14 +73,15 @@ impl PrivateMounts {
 impl Drop for PrivateMounts {
     fn drop(&mut self) {
         if !self.left {
-            // An error is on its way to whoever called; this process does nothing more but say it.
+            // The caller already has an error, and this process does nothing more than report it.
             let _ = self.before.restore();
         }
     }
 }
 
 impl Surroundings {
-    /// setns(2) sets the root to the namespace's, which need not be what this process had.
+    /// Returns to the former mount namespace, root and working directory. setns(2) alone sets the root to that of the
+    /// namespace, which may not be the former one.
     fn restore(&self) -> Result<(), Errno> {
         move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
         fchdir(&self.root)?;

@@ -5,9 +5,9 @@ use oci_spec::runtime::Spec;
 /// A mount's propagation type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propagation {
-    /// `MS_SHARED` …
+    /// The type: `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`.
     pub kind: u64,
-    /// Of the mounts below, too.
+    /// Whether the mounts below get it too.
     pub recursive: bool,
 }
 
@@ -19,7 +19,7 @@ const KINDS: [(&str, u64); 4] = [
 ];
 
 impl Propagation {
-    /// All words for one.
+    /// The names of all propagation types.
     pub const WORDS: &str =
         "private, rprivate, shared, rshared, slave, rslave, unbindable or runbindable";
 
@@ -35,7 +35,7 @@ impl Propagation {
         Some(Self { kind, recursive })
     }
 
-    /// That of a container's root; none where nothing is asked, or it is no word for one.
+    /// Returns the propagation of a container's root; `None` where the spec has none, or not a valid one.
     pub fn of_root(spec: &Spec) -> Option<Self> {
         let word = spec.linux().as_ref()?.rootfs_propagation();
         Self::parse(word.as_ref()?)

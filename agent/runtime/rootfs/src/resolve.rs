@@ -1,7 +1,7 @@
 //! Resolves a directory in a root file system that may be hostile.
 //!
-//! It follows each link inside the root, one name after the other. So it knows the real path of the directory, and the
-//! cost of the look-up.
+//! This module follows each link inside the root, one name after the other. So it finds out the real path of the
+//! directory, and the cost of the look-up.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,28 +19,28 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// Links on one way, as the kernel has it.
+/// The most links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Names on one way, those of all links on it included.
+/// The most names on one path, including those of all links on it.
 const MOST_STEPS: u64 = 4096;
 
-/// Where a directory is, or is to be.
+/// The place of a directory, which may not exist yet.
 #[derive(Debug)]
 pub(crate) struct ResolvedDirectory {
-    /// The last directory on it that is there.
+    /// The last existing directory on the path.
     pub directory: OwnedFd,
-    /// The whole of it, by names of which none is a link.
+    /// The whole path, without links.
     pub real: PathBuf,
-    /// The names at its end that are not there.
+    /// The names at the end of the path that do not exist.
     pub missing: Vec<OsString>,
 }
 
-/// The way to the directory at `path`, which has no `..`. What that took is added to `steps`, where links are on it or its
-/// end is not there.
+/// Resolves the directory at `path`, which has no `..`. If the path has links, or its end does not exist, names are
+/// looked up one by one. Their number is added to `steps`.
 ///
 /// # Errors
-/// Something else is there; a link on it leads to nothing (EEXIST), or all of them lead too far.
+/// A file on the path is not a directory; a link on it leads to nothing (EEXIST); or all links together lead too far.
 pub(crate) fn find(
     root: BorrowedFd<'_>,
     path: &Path,
@@ -67,9 +67,9 @@ pub(crate) fn find(
 
 struct Walk<'root> {
     root: BorrowedFd<'root>,
-    /// The directories on the way, by their names.
+    /// The open directories from the root on, with their names.
     open: Vec<(OsString, OwnedFd)>,
-    /// What is to go, the next at the end.
+    /// The names that are still to be looked up; the next one is the last element.
     ahead: Vec<PendingName>,
     links: usize,
     steps: u64,
@@ -153,7 +153,7 @@ impl<'root> Walk<'root> {
         let missing = std::iter::once(missing).chain(self.ahead.drain(..).rev());
         let missing: Vec<PendingName> = missing.collect();
         if missing.iter().any(|it| it.is_of_link) {
-            // It stays a link that leads nowhere.
+            // A dangling link stays as it is.
             return Err(Errno::EXIST.into());
         }
         self.way(missing.into_iter().map(|it| it.name).collect())
@@ -186,7 +186,7 @@ impl<'root> Walk<'root> {
 
 fn too_far() -> io::Error {
     io::Error::other(format!(
-        "links lead to more than {MOST_NAMES} directories in each other, or by more than {MOST_STEPS} names"
+        "links lead to more than {MOST_NAMES} nested directories, or through more than {MOST_STEPS} names"
     ))
 }
 
@@ -267,7 +267,7 @@ mod tests {
                 "{error}"
             );
         }
-        // Up and down in one place.
+        // These links lead up and down in one place.
         symlink("a/../".repeat(600), root.join("1")).unwrap();
         for link in 2..10 {
             symlink(
@@ -278,7 +278,7 @@ mod tests {
         }
         let error = found(root, "9/a").unwrap_err();
         assert!(
-            error.to_string().contains("by more than 4096 names"),
+            error.to_string().contains("through more than 4096 names"),
             "{error}"
         );
     }

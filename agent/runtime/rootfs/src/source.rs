@@ -10,22 +10,22 @@ use agent_model::units::Signal;
 pub enum RootSource {
     /// A directory of the host that holds a root file system.
     Directory(PathBuf),
-    /// The host's tree, read-only, with a /tmp of its own.
+    /// The host's root file system, read-only, with /tmp, /run and /var/tmp of the container's own.
     Host,
     /// Programs by name or path, with the libraries that their loader needs.
     Binaries(Vec<PathBuf>),
-    /// What `docker save` writes, or an OCI layout, as a tar archive.
+    /// A tar archive that `docker save` wrote, or of an OCI layout.
     Image(PathBuf),
 }
 
 impl RootSource {
-    /// Whether it is made of what somebody else chose the size of.
+    /// Whether it is unpacked from a file that can claim any size.
     pub const fn is_unpacked(&self) -> bool {
         matches!(self, Self::Image(_))
     }
 
-    /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
-    /// or the programs.
+    /// Returns a name for people: the image's file (until the image's own name is known), the directory, `host`, or the
+    /// programs.
     pub fn name(&self) -> String {
         text::cut(&self.whole_name()).to_owned()
     }
@@ -45,7 +45,7 @@ impl RootSource {
     }
 }
 
-/// What an image says of the command that runs in it.
+/// The configuration of an image for the command that runs in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageConfig {
     /// The program and first arguments of every command.
@@ -58,6 +58,6 @@ pub struct ImageConfig {
     pub directory: Option<PathBuf>,
     /// `USER[:GROUP]`, names or numbers.
     pub user: Option<String>,
-    /// By which `agent stop` asks its command to end.
+    /// The signal with which `agent stop` asks the command to end.
     pub stop_signal: Option<Signal>,
 }

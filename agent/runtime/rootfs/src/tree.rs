@@ -1,4 +1,4 @@
-//! Detached mounts of directories and of memory.
+//! Makes detached mounts of directories and of tmpfs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,29 +15,30 @@ use super::Error;
 use super::private_mounts::PrivateMounts;
 use crate::lookup::{self, LinkPolicy};
 
-/// A memory file system: its options.
+/// The mount options of a tmpfs, as names and values.
 pub(crate) type TmpfsOptions<'a> = &'a [(&'a str, &'a str)];
 
-/// For programs and what they write.
+/// The options of a tmpfs for programs and what they write.
 pub(crate) const FOR_PROGRAMS: TmpfsOptions<'static> = &[("mode", "0755")];
 
-/// Of the host's tree, what every container has of its own, empty: files in use, and the sockets of the host's
-/// services, to which a read-only mount would let anybody connect.
+/// The directories that are empty, and the container's own, in a mount of the host's root. The host's contain files in
+/// use and the sockets of services. A read-only mount would let the container connect to those.
 const OWN: [(&str, TmpfsOptions<'static>); 3] = [
     ("tmp", &[("mode", "1777")]),
     ("run", &[("mode", "0755")]),
     ("var/tmp", &[("mode", "1777")]),
 ];
 
-/// A directory, with all that is mounted below it. A symbolic link to one is refused: it could have been put there to
-/// lead to the host's files. What the host mounts there later is seen by a slave.
+/// Returns a detached mount of a directory, with all mounts below it. A symbolic link to a directory is refused,
+/// because it could be there to lead to the host's files. With `is_slave`, the container also sees what the host mounts
+/// there later.
 ///
 /// # Errors
-/// It is not there, or no directory.
+/// The path does not exist, or is not a directory.
 pub(crate) fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error> {
     const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // A slash at the end would follow it.
+    // With a slash at the end of the path, openat(2) would follow a link.
     let path: &Path = &path.components().collect::<PathBuf>();
     let directory = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::NOTDIR if path.is_symlink() => Error::Other {
@@ -64,7 +65,7 @@ pub(crate) fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error
     Ok(tree)
 }
 
-/// Lets no device of a detached tree be opened, and makes it private.
+/// Forbids to open devices on a detached mount, and makes the mount private.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -72,7 +73,7 @@ pub(crate) fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
     set(tree, MountAttrFlags::MOUNT_ATTR_NODEV, libc::MS_PRIVATE)
 }
 
-/// The host's tree, of which only what is the container's own can be written to.
+/// Returns a detached mount of the host's root. Only the container's own directories ([`OWN`]) can be written to.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -95,7 +96,7 @@ pub(crate) fn of_host() -> Result<OwnedFd, Error> {
     Ok(tree)
 }
 
-/// Mounts an empty file system over a directory of the tree, if there is one.
+/// Mounts an empty tmpfs over a directory of the mount, if that exists.
 fn cover(tree: &OwnedFd, path: &str, options: TmpfsOptions<'_>) -> Result<(), Error> {
     const STEP: &str = "cover a directory of the host";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -108,7 +109,7 @@ fn cover(tree: &OwnedFd, path: &str, options: TmpfsOptions<'_>) -> Result<(), Er
     move_mount(mount.as_fd(), "", directory.as_fd(), "", ends).map_err(Error::mount(STEP))
 }
 
-/// A new file system in memory, detached.
+/// Returns a detached mount of a new tmpfs.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -128,7 +129,7 @@ pub(crate) fn empty(options: TmpfsOptions<'_>) -> Result<OwnedFd, Error> {
     made().map_err(Error::mount("make a tmpfs"))
 }
 
-/// A detached copy of a directory's mount, from that directory on, with all that is mounted below it.
+/// Returns a detached bind mount of a directory, with all mounts below it.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -140,7 +141,8 @@ pub(crate) fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     open_tree(directory, "", flags).map_err(Error::mount("copy a mount (open_tree)"))
 }
 
-/// Nothing that is mounted below it in a container is seen elsewhere; nor, where it is private, the other way.
+/// Sets the attributes and the propagation of a mount, and of all mounts below it. What a container mounts there is not
+/// seen elsewhere. Where the mount is private, what others mount is not seen there either.
 fn set(tree: &OwnedFd, attributes: MountAttrFlags, propagation: u64) -> Result<(), Error> {
     let attributes = MountAttributes {
         set: u64::from(attributes.bits()),

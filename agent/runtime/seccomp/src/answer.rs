@@ -1,5 +1,5 @@
-//! Computes what the kernel answers to a call by a filter, and makes a filter that allows a few calls which a later
-//! filter refuses.
+//! Computes a filter's result for a system call, and makes a filter that allows a few calls which a later filter
+//! refuses.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
@@ -12,12 +12,12 @@ pub struct Call {
     pub name: &'static str,
     /// The number of the system call on this machine.
     pub number: u32,
-    /// Those of the first two that say what the call does.
+    /// The values of the first two arguments; `None` where any value matches.
     pub arguments: [Option<u64>; 2],
 }
 
 impl Call {
-    /// Describes a call; an argument that is none can have any value.
+    /// Describes a call. An argument that is `None` can have any value.
     #[must_use]
     pub const fn new(name: &'static str, number: i64, arguments: [Option<u64>; 2]) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Call {
     }
 }
 
-/// Where `struct seccomp_data` has its fields.
+/// The offsets of the fields of `struct seccomp_data`, and its size, in bytes.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: usize = 16;
@@ -37,7 +37,7 @@ const BYTES: usize = 64;
 const LOAD: u16 = (BPF_LD | BPF_W | BPF_ABS) as u16;
 
 impl FilterProgram {
-    /// Whether it lets a call through.
+    /// Whether the filter allows a call. An argument that is `None` counts as 0.
     #[must_use]
     pub fn allows(&self, call: &Call) -> bool {
         let [first, second] = call.arguments.map(Option::unwrap_or_default);
@@ -49,7 +49,8 @@ impl FilterProgram {
         )
     }
 
-    /// What it returns (`SECCOMP_RET_*`); none where it has instructions that [`compile::compile`] does not make.
+    /// Returns the filter's result (`SECCOMP_RET_*`); `None` where it has instructions that [`compile::compile`] does
+    /// not emit.
     #[must_use]
     pub fn answer(&self, architecture: u32, number: u32, arguments: [u64; 6]) -> Option<u32> {
         let mut data = [0_u8; BYTES];
@@ -85,11 +86,11 @@ impl FilterProgram {
         }
     }
 
-    /// The same with these calls let through. An argument is compared in its lower half, which is what the kernel looks at
-    /// in each of them.
+    /// Returns the same filter, which also allows these calls. Only the lower half of an argument is compared, because
+    /// the kernel uses only that half in each of these calls.
     ///
     /// # Errors
-    /// The kernel takes no filter that is so long.
+    /// The filter is longer than the kernel accepts.
     pub fn but_for(&self, calls: &[Call]) -> Result<Self, Error> {
         let mut instructions = Vec::new();
         for call in calls {
@@ -102,7 +103,7 @@ impl FilterProgram {
             let count = tests.len();
             for (index, (field, wanted)) in tests.into_iter().enumerate() {
                 instructions.push(instruction(LOAD, 0, field));
-                // To behind what it returns.
+                // The jump leads behind the return instruction.
                 let behind = 2 * (count - index) - 1;
                 let equal = (BPF_JMP | BPF_JEQ | BPF_K) as u16;
                 instructions.push(instruction(equal, behind as u8, wanted));

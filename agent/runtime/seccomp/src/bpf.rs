@@ -10,46 +10,47 @@ use libc::{
 };
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
-/// `BPF_MAXINSNS`
+/// The most instructions of a filter (`BPF_MAXINSNS`).
 pub(super) const MOST: usize = 4096;
 
-/// Where `struct seccomp_data` has its fields.
+/// The offsets of the fields of `struct seccomp_data`, in bytes.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// What is returned to the kernel, `SECCOMP_RET_*`.
+/// The result of a filter, `SECCOMP_RET_*`.
 pub(super) type FilterAction = u32;
 
 /// A condition on an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ArgumentCondition {
-    /// Less than 6.
+    /// The index of the argument, less than 6.
     pub argument: u8,
     pub operator: Operator,
     pub value: u64,
-    /// What the argument under the mask `value` must be.
+    /// What the argument must be under the mask `value`, for `ScmpCmpMaskedEq`.
     pub masked: u64,
 }
 
-/// The action if all conditions hold.
+/// The action that is taken if all conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallRule {
     pub conditions: Vec<ArgumentCondition>,
     pub action: FilterAction,
 }
 
-/// The first rule that holds, else the action at the end.
+/// The verdict on a system call: the action of the first rule that holds, else `otherwise`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FilterVerdict {
     pub rules: Vec<CallRule>,
     pub otherwise: FilterAction,
 }
 
-/// Verdicts from a number on, up to the next one's. The first is 0.
+/// The verdicts by system call number. Each is for the numbers from its own up to the next one's. The first number is
+/// 0.
 pub(super) type Ranges = Vec<(u32, FilterVerdict)>;
 
-/// The program for architectures (`AUDIT_ARCH_*`); any other one gets `foreign`.
+/// Emits the program for these architectures (`AUDIT_ARCH_*`). A call of any other architecture gets `foreign`.
 pub(super) fn emit(architectures: &[(u32, Ranges)], foreign: FilterAction) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for (architecture, ranges) in architectures {
@@ -61,7 +62,8 @@ pub(super) fn emit(architectures: &[(u32, Ranges)], foreign: FilterAction) -> Ve
     program
 }
 
-/// `body` if the comparison holds; it must not end without returning. Behind it: what follows.
+/// Emits a comparison, and `body` for the case that it holds. `body` must end with a return; otherwise the program
+/// continues after it.
 fn branch(comparison: u32, value: u32, body: Vec<sock_filter>) -> Vec<sock_filter> {
     let mut code = match u8::try_from(body.len()) {
         Ok(length) => vec![jump(comparison, value, 0, length)],
@@ -93,17 +95,17 @@ fn leaf(verdict: &FilterVerdict) -> Vec<sock_filter> {
     code
 }
 
-/// Where a jump of a condition goes.
+/// The target of a jump in a condition.
 #[derive(Clone, Copy)]
 enum To {
     Next,
-    /// So many instructions further on: in the same condition, or at its end.
+    /// After skipping this many instructions: in the same condition, or at its end.
     Over(u8),
-    /// Behind the whole rule: it does not hold.
+    /// After the whole rule, which does not hold.
     Fail,
 }
 
-/// A rule: returns, or goes on behind itself.
+/// Emits a rule. It returns if the rule holds, and otherwise continues after the rule.
 fn conditional(rule: &CallRule) -> Vec<sock_filter> {
     use To::{Fail, Next, Over};
     #[derive(Clone, Copy)]

@@ -15,16 +15,16 @@ pub(super) struct Call {
     allowed: &'static str,
 }
 
-/// The file is sorted by name. It is read when the agent is compiled: a launch waits for no parser.
+/// The table, sorted by name. The file is parsed when the agent is compiled, so that no launch waits for a parser.
 static CALLS: [Call; count(TABLE)] = read(TABLE);
 
-/// All of them, by name.
+/// Returns all system calls, sorted by name.
 #[cfg(test)]
 pub(super) fn all() -> &'static [Call] {
     &CALLS
 }
 
-/// Those that docker's default profile allows, whatever their arguments, to a container with these capabilities.
+/// Returns the calls that docker's default profile allows, with any arguments, to a container with these capabilities.
 pub(super) fn allowed(capabilities: &[Capability]) -> impl Iterator<Item = &'static Call> {
     let names = capabilities.iter().map(ToString::to_string);
     let names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
@@ -39,7 +39,8 @@ pub(super) fn allowed(capabilities: &[Capability]) -> impl Iterator<Item = &'sta
     })
 }
 
-/// Looks for calls by name. Lists of names are mostly sorted: where the last one was is where the next is.
+/// Finds system calls by name. Lists of names are mostly sorted, so the next name is usually in the row after the last
+/// one.
 #[derive(Default)]
 pub(super) struct Finder {
     next: usize,
@@ -99,7 +100,7 @@ const fn read<const ROWS: usize>(table: &'static str) -> [Call; ROWS] {
     calls
 }
 
-/// What is before the first of these characters of ASCII, and what is behind it.
+/// Splits a text at the first `by`, which is an ASCII character.
 const fn cut(text: &str, by: u8) -> Option<(&str, &str)> {
     let mut at = 0;
     while at < text.len() {
@@ -116,7 +117,7 @@ const fn field(row: &str) -> (&str, &str) {
     cut(row, b'\t').expect("a row of the table has six fields")
 }
 
-/// None for `-`: the architecture does not have the call.
+/// Parses a number; `None` for `-`, where the architecture does not have the call.
 const fn number(field: &str) -> Option<u32> {
     let field = field.as_bytes();
     if let [b'-'] = field {

@@ -10,7 +10,7 @@ use super::bpf::{self, ArgumentCondition, CallRule, FilterAction, FilterVerdict,
 use super::calls::{self, Call};
 use super::{Error, FilterProgram};
 
-/// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
+/// `__X32_SYSCALL_BIT`. The kernel reports calls of x32 as calls of x86-64 with this bit in the number.
 const X32: u32 = 0x4000_0000;
 
 /// An architecture that a filter can be for.
@@ -21,7 +21,7 @@ struct Architecture {
     number: fn(&Call) -> Option<u32>,
 }
 
-/// What the kernel of this machine runs, its own architecture first.
+/// The architectures whose programs this machine's kernel runs, the native one first.
 const ARCHITECTURES: &[Architecture] = if cfg!(target_arch = "aarch64") {
     &[Architecture {
         arch: Arch::ScmpArchAarch64,
@@ -48,7 +48,7 @@ const ARCHITECTURES: &[Architecture] = if cfg!(target_arch = "aarch64") {
     ]
 };
 
-/// `AUDIT_ARCH_*` of the programs that this one is of.
+/// Returns the native architecture (`AUDIT_ARCH_*`).
 pub(super) fn own_architecture() -> u32 {
     ARCHITECTURES.first().map_or(0, |known| known.audit)
 }
@@ -65,10 +65,10 @@ pub(super) fn known_architectures() -> String {
     names.join(", ")
 }
 
-/// A profile as a filter.
+/// Compiles a profile to a filter.
 ///
 /// # Errors
-/// It asks for what the kernel or this agent does not have.
+/// The profile asks for something that the kernel or this agent does not support.
 pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let strict = !is_permissive(profile.default_action());
@@ -79,7 +79,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
         for name in entry.names() {
             match known.find(name) {
                 Some(call) => rules.extend(alternatives.iter().map(|rule| (call, rule.clone()))),
-                // Of another machine, or newer than the table: not allowed is what it stays.
+                // The call is of another machine, or newer than the table. Without this rule, it is not more allowed
+                // than with it.
                 None if strict || is_permissive(entry.action()) => {}
                 None => return Err(Error::Call(name.clone())),
             }
@@ -100,7 +101,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
                 numbers.rules.push((number, rule));
             }
         }
-        // What is newer than the profile does not exist for it, so that programs fall back, as with runc.
+        // As with runc, calls that are newer than the profile fail with ENOSYS, so that programs fall back to older
+        // ones.
         numbers.spans.push((first, default));
         numbers.spans.push((
             newest,
@@ -115,7 +117,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
         .into_iter()
         .map(|(audit, numbers)| (audit, numbers.ranges(default)))
         .collect();
-    // Of an architecture that the profile does not name, nothing is known.
+    // The profile says nothing about an architecture that it does not name.
     let foreign = if strict {
         libc::SECCOMP_RET_KILL_PROCESS
     } else {
@@ -131,7 +133,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
     })
 }
 
-/// The rules of an architecture for single numbers, and what holds from a number on where there is none.
+/// The rules of an architecture by call number, and the actions for numbers without a rule, each from a number on.
 #[derive(Default)]
 struct CallNumbers<'a> {
     rules: Vec<(u32, &'a CallRule)>,
@@ -141,7 +143,7 @@ struct CallNumbers<'a> {
 impl CallNumbers<'_> {
     fn ranges(mut self, default: FilterAction) -> Ranges {
         self.spans.sort_unstable();
-        // Stable: rules for one call keep their order.
+        // This sort is stable: rules for one call keep their order.
         self.rules.sort_by_key(|(number, _)| *number);
         let mut ranges: Ranges = Vec::new();
         let mut push = |start: u32, verdict: FilterVerdict| match ranges.last_mut() {
@@ -186,7 +188,7 @@ impl FilterVerdict {
         }
     }
 
-    /// Rules with conditions come before the one without, whatever their order in the profile.
+    /// Adds a rule. Rules with conditions come before the one without, whatever their order in the profile.
     fn add(&mut self, rule: &CallRule) {
         if rule.conditions.is_empty() {
             self.otherwise = rule.action;
@@ -211,8 +213,8 @@ fn wanted(profile: &LinuxSeccomp) -> Result<Vec<&'static Architecture>, Error> {
     }
 }
 
-/// The rules that an entry stands for: conditions on different arguments must all hold; of several on the same one, as
-/// with runc, any.
+/// Returns the rules of an entry. All of its conditions must hold. If two of them are on the same argument, any
+/// condition of the entry is enough, as with runc.
 fn alternatives(entry: &LinuxSyscall) -> Result<Vec<CallRule>, Error> {
     let action = action(entry.action(), entry.errno_ret())?;
     let mut conditions = Vec::new();
@@ -281,7 +283,8 @@ fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<FilterActio
 
 fn flags(profile: &LinuxSeccomp) -> u32 {
     let Some(flags) = profile.flags() else {
-        // As runc: a filter is no reason to slow the container's memory accesses down.
+        // As with runc, a filter alone does not disable speculative store bypass, which would slow the container's
+        // memory accesses down.
         return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
     };
     let bit = |flag: &LinuxSeccompFilterFlag| match flag {

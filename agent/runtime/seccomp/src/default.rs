@@ -7,14 +7,15 @@ use oci_spec::runtime::{
 
 use super::{calls, compile, profile, rule};
 
-/// All bits of `clone` that make a namespace.
+/// All flags of clone(2) that make a namespace.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 
-/// What `personality` may be set to: the usual one, `PER_LINUX32`, `UNAME26`, both; and the question which it is.
+/// The allowed arguments of personality(2): `PER_LINUX`, `PER_LINUX32`, `UNAME26`, these two together, and 0xffffffff,
+/// which reads the current one.
 const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Families of sockets, as mask and value: all but `AF_ALG` (38) and `AF_VSOCK` (40). The kernel looks at the lower half
-/// of the argument only, so the mask must as well: 38 with a bit in the upper half is 38.
+/// The allowed families of sockets, as mask and value: all but `AF_ALG` (38) and `AF_VSOCK` (40). The kernel uses only
+/// the lower half of the argument, so the mask must too. 38 with a bit in the upper half is still 38.
 const FAMILIES: [(u64, u64); 7] = [
     (0xffff_ffe0, 0),
     (0xffff_fffc, 32),
@@ -25,7 +26,8 @@ const FAMILIES: [(u64, u64); 7] = [
     (0xffff_fffc, 44),
 ];
 
-/// What docker allows by default to a container with these capabilities. All else fails with EPERM.
+/// Returns docker's default profile for a container with these capabilities. Calls that it does not allow fail with
+/// EPERM.
 #[must_use]
 pub fn default_profile(capabilities: &[Capability]) -> LinuxSeccomp {
     let allow = LinuxSeccompAction::ScmpActAllow;
@@ -44,7 +46,7 @@ pub fn default_profile(capabilities: &[Capability]) -> LinuxSeccomp {
     }
     if !capabilities.contains(&Capability::CAP_SYS_ADMIN) {
         allow_if("clone", masked(NEW_NAMESPACES, 0));
-        // Its flags are in memory, where no filter sees them: C libraries fall back to clone.
+        // The flags of clone3 are in memory, where no filter sees them. After ENOSYS, C libraries fall back to clone.
         rules.push(rule(
             vec!["clone3".to_owned()],
             LinuxSeccompAction::ScmpActErrno,
@@ -77,6 +79,6 @@ fn first(operator: LinuxSeccompOperator, value: u64, masked: u64) -> LinuxSeccom
         .value(value)
         .value_two(masked)
         .build()
-        // Each field has a value, so there is nothing to fail for.
+        // The builder cannot fail, because each field has a value.
         .unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Error, compile, profile, rule};
 
-/// Bytes of a profile. docker's has 15,000.
+/// The most bytes of a profile. Docker's has 15,000.
 const LARGEST: u64 = 1024 * 1024;
 
 /// Go's name of this machine's architecture, which docker's conditions use.
@@ -46,7 +46,7 @@ struct ProfileArchitecture {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ProfileEntry {
-    /// The form of docker before 1.12.
+    /// The only name of the entry, in the format of docker before 1.12.
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -70,16 +70,16 @@ struct ProfileFilter {
     min_kernel: Option<String>,
 }
 
-/// Where a profile's conditions are looked at.
+/// The container and the kernel for which a profile's conditions are evaluated.
 struct ProfilePlace<'a> {
     capabilities: &'a [Capability],
     kernel: (u32, u32),
 }
 
-/// A profile from a file of docker's JSON format, as it is for a container with these capabilities.
+/// Reads a profile in docker's JSON format, and evaluates its conditions for a container with these capabilities.
 ///
 /// # Errors
-/// It cannot be read, or is no such profile.
+/// The file cannot be read, or is not such a profile.
 pub fn read_profile(path: &Path, capabilities: &[Capability]) -> Result<LinuxSeccomp, Error> {
     let text = regular::read(path, Links::Followed, LARGEST).map_err(|source| Error::Open {
         path: path.to_owned(),
@@ -117,7 +117,7 @@ fn resolve(file: ProfileFile, place: &ProfilePlace<'_>) -> Result<LinuxSeccomp, 
     let architectures = match mapped {
         Some(mapped) => mapped,
         None if file.architectures.is_empty() => native,
-        // Profiles list those of all machines that they are for.
+        // A profile lists the architectures of all machines that it is for.
         None => file
             .architectures
             .into_iter()
@@ -173,7 +173,7 @@ impl ProfileEntry {
 }
 
 impl ProfileFilter {
-    /// As docker reads `includes`: each kind of condition that is there holds.
+    /// Whether every kind of condition that is given holds, as docker reads `includes`.
     fn all(&self, place: &ProfilePlace<'_>) -> Result<bool, String> {
         Ok((self.arches.is_empty() || self.names_machine())
             && place.has_all(&self.caps)?
@@ -182,7 +182,7 @@ impl ProfileFilter {
                 .unwrap_or(true))
     }
 
-    /// As docker reads `excludes`: one condition that holds is enough.
+    /// Whether any condition holds, as docker reads `excludes`.
     fn any(&self, place: &ProfilePlace<'_>) -> Result<bool, String> {
         Ok(self.names_machine()
             || place.has_any(&self.caps)?
@@ -230,7 +230,7 @@ impl ProfilePlace<'_> {
     }
 }
 
-/// The first two numbers of a kernel's release.
+/// Parses the first two numbers of a kernel's release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

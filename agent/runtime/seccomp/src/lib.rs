@@ -54,7 +54,7 @@ pub enum Error {
     Size(usize),
 }
 
-/// A filter as the kernel takes it: [`agent_sys::seccomp::install`] puts it in place.
+/// A filter in the kernel's format, which [`agent_sys::seccomp::install`] installs.
 #[derive(Clone, Debug)]
 pub struct FilterProgram {
     /// The instructions of classic BPF.
@@ -63,7 +63,7 @@ pub struct FilterProgram {
     pub flags: u32,
 }
 
-/// An entry of a profile's list, in OCI's words.
+/// Returns an entry of a profile's list, in OCI's types.
 fn rule(
     names: Vec<String>,
     action: LinuxSeccompAction,
@@ -78,7 +78,7 @@ fn rule(
     rule
 }
 
-/// What a profile says, as it is after its conditions were looked at.
+/// Returns a profile whose conditions have been evaluated.
 fn profile(
     action: LinuxSeccompAction,
     errno: Option<u32>,

@@ -1,4 +1,4 @@
-//! Profiles, by what their programs answer.
+//! Tests profiles by the results of their filters.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
 
-/// What the kernel would do.
+/// Returns the result that the kernel would get.
 fn answer(program: &FilterProgram, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
     program.answer(architecture, number, arguments).unwrap()
 }

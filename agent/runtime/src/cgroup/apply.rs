@@ -1,4 +1,4 @@
-//! Writing limits, and reading each back.
+//! Writes limits, and reads each back.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ use super::range::{out_of_range, refusal};
 use super::wanted::Wanted;
 use super::{Error, Note, enable};
 
-/// A limit that was set: one link after the other.
+/// A limit that was set, from the order to what the kernel reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What is limited.
+    /// The resource that is limited.
     pub kind: Kind,
-    /// What was asked for.
+    /// The value that was asked for.
     pub intended: Value,
     /// The version of the hierarchy that has the file.
     pub version: Version,
@@ -28,11 +28,11 @@ pub struct Evidence {
     pub file: PathBuf,
     /// The text that was written.
     pub written: String,
-    /// What the kernel says that the file holds.
+    /// What the file holds, as the kernel reports it.
     pub read_back: Held,
 }
 
-/// The directories of one cgroup, each with the hierarchy it is in.
+/// The directories of one cgroup to which limits are written, each with its hierarchy.
 pub(super) struct Limiter<'a> {
     pub made: &'a [(Place, Way)],
     pub page: u64,
@@ -40,7 +40,7 @@ pub(super) struct Limiter<'a> {
 }
 
 impl Limiter<'_> {
-    /// Writes all limits, in the order they stand in.
+    /// Writes all limits, in the order of `wanted`.
     pub(super) fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
         let mut evidence = Vec::new();
         let mut notes = Vec::new();
@@ -85,7 +85,8 @@ impl Limiter<'_> {
         files.into_iter().map(set).collect()
     }
 
-    /// The directory in the hierarchy that has a controller, which goes by two names.
+    /// Finds the hierarchy that has a controller, which may have another name on v1 than on v2. Returns the cgroup's
+    /// directory in that hierarchy.
     fn cgroup_with(&self, name: &str, [v1, v2]: [&str; 2]) -> Result<(Version, &Control), Error> {
         let in_hierarchy = |version, controller: &str| {
             self.made
@@ -131,7 +132,8 @@ impl Limiter<'_> {
         }
     }
 
-    /// A file of v2 that the table does not know: what is written must be found in it again.
+    /// Writes a file of v2 that the table of limits does not have. Every word of the text must be there when the file
+    /// is read back.
     fn write_as_it_is(&self, file: &str, text: &str) -> Result<(), Error> {
         let name = format!("linux.resources.unified {file:?}");
         let controller = file.split('.').next().unwrap_or(file);
@@ -193,7 +195,8 @@ fn set(
     }
 }
 
-/// v2 keeps CPUs and nodes that the cgroup above does not have, and uses others in their stead.
+/// Whether the kernel uses the CPUs or memory nodes that a file holds. On v2 a file may also hold some that the cgroup
+/// above does not have; the kernel then uses others instead.
 fn takes_effect(cgroup: &Control, kind: Kind, file: &CgroupFile, held: &Held) -> bool {
     let Some(name) = file.in_effect.filter(|_| file.version == Version::V2) else {
         return true;
@@ -202,10 +205,10 @@ fn takes_effect(cgroup: &Control, kind: Kind, file: &CgroupFile, held: &Held) ->
     file.held(kind, effective.as_bytes(), None).as_ref() == Some(held)
 }
 
-/// What to do where the kernel has no file for a limit of swap.
+/// The advice where the kernel has no file for a limit of swap.
 const NO_SWAP_COUNTED: &str = "; boot with swapaccount=1, or leave it out";
 
-/// Writes, and reads what is kept.
+/// Writes a text to a file, and returns what the kernel keeps.
 fn exchange(
     cgroup: &Control,
     name: &str,

@@ -1,5 +1,5 @@
-//! Making a container's cgroup: in v2 before its first process, which is born there; in v1, which it is attached to, beside
-//! what that process does meanwhile.
+//! Makes a container's cgroup. In v2 it exists before the init process, which is cloned into it. In v1 it is made while
+//! the init process already runs, and that process joins it later.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,30 +13,31 @@ use super::ground::Ground;
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, enable, names};
 
-/// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
+/// A cgroup that is being made: it exists in v2, if v2 is mounted, and not yet in v1. Dropping this value removes the
+/// cgroup, unless [`Begun::complete`] has returned it.
 #[derive(Debug)]
 pub struct Begun<'a> {
     cgroup: Cgroup,
-    /// Those of v1.
+    /// The hierarchies of v1 in which the cgroup is still to be made.
     places: Vec<Place>,
     names: Vec<&'a str>,
-    /// What is limited there.
+    /// The limits of the controllers on v1.
     wanted: Wanted,
-    /// The devices, where they are limited there.
+    /// The device rules, if a hierarchy of v1 applies them.
     devices: &'a [LinuxDeviceCgroup],
     swap_implied: bool,
     notes: Vec<Note>,
-    /// Whether it is in all hierarchies.
+    /// Whether the cgroup exists in all hierarchies.
     is_whole: bool,
 }
 
 impl<'a> Begun<'a> {
-    /// Makes the cgroup `path`, as `/agent/NAME`, in v2, with the limits of the controllers there, each of which is read
-    /// back. With `swap_implied`, the limit of memory and swap together is left
-    /// out where the kernel does not count swap. An ordinary user's is made below the base of their [`Ground`].
+    /// Makes the cgroup `path`, as in `/agent/NAME`, in v2, below the base of `ground`. Writes the limits of the
+    /// controllers there, and reads each back. With `swap_implied`, the limit of memory and swap together is left out
+    /// where the kernel does not count swap.
     ///
     /// # Errors
-    /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
+    /// The cgroup exists already; a controller is not available; the kernel refuses a limit, or keeps another value.
     pub fn new(
         ground: &Ground,
         path: &'a str,
@@ -73,28 +74,29 @@ impl<'a> Begun<'a> {
         Ok(begun)
     }
 
-    /// Whether it will be in no hierarchy: an ordinary user's, to whom none is delegated.
+    /// Whether the cgroup will be in no hierarchy, because none is delegated to an ordinary user.
     pub fn is_nowhere(&self) -> bool {
         self.cgroup.made.is_empty() && self.places.is_empty()
     }
 
-    /// Whether what is born in it would get on: see [`Cgroup::check`].
+    /// Checks that a process that is cloned into the cgroup can run, like [`Cgroup::check`].
     ///
     /// # Errors
-    /// It would not.
+    /// Those of [`Cgroup::check`].
     pub fn check(&self) -> Result<(), Error> {
         self.cgroup.check()
     }
 
-    /// Its directory in v2, as [`Cgroup::v2_fd`].
+    /// Returns the cgroup's directory in v2, like [`Cgroup::v2_fd`].
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
         self.cgroup.v2_fd()
     }
 
-    /// Makes it in all hierarchies of v1, with the limits of the controllers there.
+    /// Makes the cgroup in all hierarchies of v1, and writes the limits of the controllers there. Returns the cgroup,
+    /// which the caller now owns, and notes for the user.
     ///
     /// # Errors
-    /// As of [`Begun::new`].
+    /// Those of [`Begun::new`].
     pub fn complete(&mut self) -> Result<(Cgroup, Vec<Note>), Error> {
         self.make_all()?;
         let nothing = Cgroup::new("");
@@ -102,10 +104,10 @@ impl<'a> Begun<'a> {
         Ok((cgroup, std::mem::take(&mut self.notes)))
     }
 
-    /// Makes it where it is not yet, as [`Begun::complete`], and keeps it.
+    /// Makes the cgroup in all hierarchies of v1, like [`Begun::complete`], but keeps it. Does nothing the second time.
     ///
     /// # Errors
-    /// As of [`Begun::new`].
+    /// Those of [`Begun::new`].
     pub fn make_all(&mut self) -> Result<(), Error> {
         if self.is_whole {
             return Ok(());
@@ -118,7 +120,7 @@ impl<'a> Begun<'a> {
         Ok(())
     }
 
-    /// Makes it in these hierarchies, with what is to be limited there.
+    /// Makes the cgroup in these hierarchies, and writes the limits in `wanted`.
     fn make(&mut self, places: Vec<Place>, wanted: &Wanted) -> Result<(), Error> {
         for place in places {
             let way = place.make(&self.names)?;
@@ -138,16 +140,17 @@ impl<'a> Begun<'a> {
         Ok(())
     }
 
-    /// Its path, as [`Cgroup::path`].
+    /// Returns the cgroup's path, like [`Cgroup::path`].
     pub fn path(&self) -> &str {
         self.cgroup.path()
     }
 
-    /// Moves this process, which has one thread, to where the container's memory is counted: what it puts into memory is
-    /// charged to the container from here on. Where no memory is counted, it stays where it is.
+    /// Moves this process, which has one thread, into the container's cgroup of the memory controller. From then on,
+    /// the kernel charges the memory that the process uses to the container. Without such a cgroup, the process stays
+    /// where it is.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel refuses the move.
     pub fn charge_this_process(&self) -> Result<(), Error> {
         let counting = self
             .cgroup
@@ -157,7 +160,7 @@ impl<'a> Begun<'a> {
         let Some(cgroup) = counting.and_then(|(_, way)| way.cgroups.last()) else {
             return Ok(());
         };
-        // A thread of v1 that moves itself waits for no grace period.
+        // On v1, a thread that moves itself through `tasks` does not wait for an RCU grace period.
         let file = match cgroup.version {
             Version::V1 => TASKS,
             Version::V2 => PROCESSES,
@@ -169,7 +172,7 @@ impl<'a> Begun<'a> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        // Whatever ended it says why.
+        // The launch has failed already, and that error is the one to report.
         let _ = self.cgroup.remove();
     }
 }

@@ -1,6 +1,8 @@
-//! Which devices a container may make and open: files of v1's controller, a BPF program on v2.
+//! Restricts the devices that a container may make and open: by the files of v1's controller, or by a BPF program on
+//! v2.
 //!
-//! Who may make device nodes, as docker's containers may, could else make that of the host's disk.
+//! Docker's containers have CAP_MKNOD. Without a restriction, such a container could make and open a node of the host's
+//! disk.
 
 use std::io::Write as _;
 
@@ -15,12 +17,12 @@ use super::place::{Place, Way};
 
 mod program;
 
-/// A rule; of several that fit, the last holds.
+/// A rule. Of several that match, the last one decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rule {
     allow: bool,
     kind: Kind,
-    /// [`Limit::Max`] is any.
+    /// The device's major number; [`Limit::Max`] matches any.
     major: Limit,
     minor: Limit,
     access: Access,
@@ -48,10 +50,11 @@ impl Access {
     };
 }
 
-/// Limits a container to these rules.
+/// Restricts a container's cgroup to these rules.
 pub(super) fn apply(made: &[(Place, Way)], rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
     let rules = rules.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    // An ordinary user's containers are in a user namespace, where the kernel lets nobody make or mount a device.
+    // An ordinary user's containers are in a user namespace, where the kernel lets nobody make a device node or mount a
+    // device.
     if rules.is_empty() || made.iter().all(|(place, _)| place.user) {
         return Ok(());
     }
@@ -109,13 +112,13 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
 }
 
 impl Rule {
-    /// Of everything: v1 forgets all rules before it.
+    /// Whether the rule is for every device and every access. Such a rule makes v1 drop all rules before it.
     fn is_of_all(&self) -> bool {
         let any = self.major == Limit::Max && self.minor == Limit::Max;
         self.kind == Kind::All && any && self.access == Access::ALL
     }
 
-    /// As v1 wants it (Documentation/admin-guide/cgroup-v1/devices.rst): `c 1:3 rwm`, or `a` for all.
+    /// Returns the lines that v1 takes (Documentation/admin-guide/cgroup-v1/devices.rst): `c 1:3 rwm`, or `a` for all.
     fn lines(&self) -> Vec<String> {
         if self.is_of_all() {
             return vec!["a".to_owned()];
@@ -154,7 +157,7 @@ fn write(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
             .file(name, OFlags::WRONLY)
             .map_err(Error::io(&path))?;
         for line in alike.iter().flat_map(Rule::lines) {
-            // The kernel takes one rule a call.
+            // The kernel accepts one rule per write(2).
             file.write_all(line.as_bytes())
                 .map_err(|source| Error::Refused {
                     name: "the rules of devices".to_owned(),
@@ -168,7 +171,7 @@ fn write(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     check(cgroup, rules)
 }
 
-/// Where all was denied, the kernel is to say so.
+/// Checks that the kernel's list agrees with the last rule for all devices.
 fn check(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     const LIST: &str = "devices.list";
     let of_all = rules.iter().rev().find(|rule| rule.is_of_all());

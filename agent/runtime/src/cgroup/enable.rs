@@ -1,4 +1,4 @@
-//! Giving a cgroup of v2 its controllers: all above it must pass them on.
+//! Gives a cgroup of v2 its controllers. Every cgroup above it must pass them on.
 
 use agent_host::control::Control;
 
@@ -6,10 +6,10 @@ use super::place::Way;
 
 const FILE: &str = "cgroup.subtree_control";
 
-/// What the metrics of a container come from, limited or not.
+/// The controllers that a container's metrics need, whether it has limits or not.
 const USUAL: [&str; 5] = ["cpu", "memory", "pids", "io", "cpuset"];
 
-/// Passes on what there is, where the cgroups are ours.
+/// Passes on the available controllers of [`USUAL`], in those cgroups on the way that are the agent's.
 pub(super) fn usual(way: &Way) {
     let ours = way.cgroups.iter().skip(way.others);
     let above = way.cgroups.len().saturating_sub(way.others + 1);
@@ -19,20 +19,20 @@ pub(super) fn usual(way: &Way) {
         let has = |text: &str, name: &str| text.split_whitespace().any(|word| word == name);
         for name in USUAL {
             if has(&there, name) && !has(&passed, name) {
-                // Where a limit needs it, that is found out next.
+                // If a limit needs this controller, `missing` finds out that it is not passed on.
                 let _ = cgroup.write(FILE, &format!("+{name}"));
             }
         }
     }
 }
 
-/// Whether a cgroup has any of what those below it are to be given.
+/// Whether a cgroup has any of the controllers that the cgroups below it are to get.
 pub(super) fn is_useful(cgroup: &Control) -> bool {
     let there = cgroup.read("cgroup.controllers").unwrap_or_default();
     there.split_whitespace().any(|name| USUAL.contains(&name))
 }
 
-/// Takes all controllers from the cgroups below, as far as these let it.
+/// Takes all controllers from the cgroups below, as far as the kernel allows it.
 pub(super) fn none(cgroup: &Control) {
     let passed = cgroup.read(FILE).unwrap_or_default();
     for name in passed.split_whitespace() {
@@ -40,13 +40,13 @@ pub(super) fn none(cgroup: &Control) {
     }
 }
 
-/// Whether the base itself does not have a controller: nobody but who made it can give it one.
+/// Whether the base itself lacks a controller. Only the maker of the base can give it one.
 pub(super) fn lacks(base: &Control, controller: &str) -> bool {
     let there = base.read("cgroup.controllers").unwrap_or_default();
     !there.split_whitespace().any(|name| name == controller)
 }
 
-/// The highest file on the way to the cgroup in which `controller` is missing.
+/// Returns the topmost `cgroup.subtree_control` above the cgroup in which `controller` is missing.
 pub(super) fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
     let (_, above) = way.cgroups.split_last()?;
     let lacks = |cgroup: &&Control| {

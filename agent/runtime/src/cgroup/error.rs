@@ -13,7 +13,7 @@ pub enum Error {
     #[error(transparent)]
     Host(#[from] agent_host::Error),
     #[error(
-        "{path:?} is no path of a cgroup: wanted is one that begins with / and has no . and .. in it"
+        "{path:?} is not the path of a cgroup; wanted: one that begins with / and has no . or .. in it"
     )]
     Path { path: String },
     #[error("{} is there already; if no container is in it, remove it with rmdir", path.display())]
@@ -73,7 +73,7 @@ pub enum Error {
     NotDelegated {
         name: String,
         why: String,
-        /// What else there is to do in a cgroup that is delegated.
+        /// Further advice, for a cgroup that is delegated.
         subgroup: &'static str,
     },
     #[error(
@@ -99,11 +99,11 @@ pub enum Error {
     Apart { path: String, why: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is frozen: a container there is paused, and whatever joins it; to let it go on, {thaw}", path.display())]
+    #[error("{} is frozen: a container there is paused, and so is every process that joins it; to thaw it, {thaw}", path.display())]
     Frozen { path: PathBuf, thaw: &'static str },
     #[error(
-        "{} is out of memory and nobody in it is killed for that (oom_kill_disable), so that whatever joins it waits; raise \
-         memory.limit_in_bytes, or write 0 to memory.oom_control, there or above", path.display()
+        "{} is out of memory, and its OOM killer is disabled (oom_kill_disable), so that every process that joins it waits; \
+         raise memory.limit_in_bytes, or write 0 to memory.oom_control, there or above", path.display()
     )]
     OutOfMemory { path: PathBuf },
     #[error("process {pid} is still in {} after it was killed", path.display())]

@@ -1,4 +1,4 @@
-//! Whether a process that moves to another cgroup of v2 leaves a limit behind.
+//! Finds out whether a process that moves to another cgroup of v2 would escape a limit.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,15 +11,16 @@ use agent_limits::limits::Limits;
 use agent_model::limit::{Bound, Bounds, Held, Kind, Limit, Link, Unknown};
 use agent_model::text::error_line;
 
-/// A limit that would hold no more, or may not.
+/// A limit that would not hold after the move, or might not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Escape {
     Left(Bound),
     Unknown(Unknown),
 }
 
-/// The first of the limits that a process is under that would not hold for one in a new cgroup below `target`. A limit
-/// that cannot be read, here or there, may be one. `most_tasks` is the limit of tasks that the new cgroup itself will have.
+/// Returns the first limit in `bounds` that would not hold for a process in a new cgroup below `target`. A limit that
+/// cannot be read, in either place, is [`Escape::Unknown`]. `most_tasks` returns the limit of tasks that the new cgroup
+/// itself will have.
 pub(super) fn find(
     hierarchies: &Hierarchies,
     v2: &Mounted,
@@ -51,7 +52,7 @@ pub(super) fn find(
     })
 }
 
-/// The chain of a cgroup that is made below.
+/// Returns the chain of a new cgroup below the one of `chain`.
 fn below(mut chain: Chain) -> Chain {
     if let Ok(own) = &chain.own {
         chain.above.insert(0, own.clone());
@@ -59,7 +60,7 @@ fn below(mut chain: Chain) -> Chain {
     chain
 }
 
-/// Likewise, of one that has the usual limit of tasks, and of what is made below that.
+/// Adds the limit of tasks of the new cgroup at `path`. The chain is then that of a cgroup below it.
 fn with_usual(mut chain: Chain, path: &str, most_tasks: impl Fn() -> Option<u64>) -> Chain {
     chain.above.extend(most_tasks().map(|most| Link {
         cgroup: path.to_owned(),
@@ -138,7 +139,7 @@ mod tests {
             said.as_deref(),
             Some("would leave the limit memory.max 40 of /u/session")
         );
-        // One that does not change what holds is none.
+        // A limit that does not change the effective limit is not left behind.
         left[1].1 = "100\n";
         assert_eq!(escape(&left, "/u/session", "/u/manager"), None);
         left[2].1 = "30\n";
@@ -162,7 +163,7 @@ mod tests {
         }
     }
 
-    /// A directory cannot be read as a file, by root neither.
+    /// Not even root can read a directory as a file.
     #[test]
     fn a_limit_that_cannot_be_read_may_be_one_that_is_left() {
         for closed in ["u/memory.max/x", "u/session/memory.max/x"] {

@@ -1,13 +1,13 @@
-//! What stops all that is in a cgroup and below it: one freezer for each version.
+//! Freezes and thaws the processes in a cgroup and below it. Each version has its own freezer.
 
 use agent_host::control::Control;
 use agent_model::hierarchy::Version;
 
 use super::place::Place;
 
-/// A file that stops and lets go, and what shows that it did.
+/// The file that freezes and thaws a cgroup, and the files that show whether it is frozen.
 struct Freezer {
-    /// Whether the cgroups of a hierarchy have it.
+    /// Whether the cgroups of a hierarchy have this freezer.
     is_in: fn(&Place) -> bool,
     file: &'static str,
     frozen: &'static str,
@@ -15,7 +15,7 @@ struct Freezer {
     signs: &'static [Sign],
 }
 
-/// A file that shows whether what is in a cgroup is stopped, by that cgroup or by one above it.
+/// A file that shows whether a cgroup is frozen, by itself or by a cgroup above it.
 struct Sign {
     file: &'static str,
     is_frozen: fn(&str) -> bool,
@@ -39,7 +39,7 @@ const FREEZERS: [Freezer; 2] = [
         file: "cgroup.freeze",
         frozen: "1",
         thawed: "0",
-        // As it is told to be, and as it is.
+        // The state that was asked for, and the actual one.
         signs: &[
             Sign {
                 file: "cgroup.freeze",
@@ -55,21 +55,21 @@ const FREEZERS: [Freezer; 2] = [
     },
 ];
 
-/// Stops what is in it. A cgroup without the file of a freezer is not stopped by that one.
+/// Freezes the processes in a cgroup. A freezer whose file the cgroup does not have is skipped.
 pub(super) fn freeze(cgroup: &Control) {
     for freezer in &FREEZERS {
         let _ = cgroup.write(freezer.file, freezer.frozen);
     }
 }
 
-/// Lets go what is in it, where no cgroup above stops that.
+/// Thaws the processes in a cgroup, unless a cgroup above it is frozen.
 pub(super) fn thaw(cgroup: &Control) {
     for freezer in &FREEZERS {
         let _ = cgroup.write(freezer.file, freezer.thawed);
     }
 }
 
-/// What lets go what is in it, where that is stopped.
+/// Returns how to thaw a cgroup; `None` where it is not frozen.
 pub(super) fn how_to_thaw(place: &Place, cgroup: &Control) -> Option<&'static str> {
     let freezers = FREEZERS.iter().filter(|freezer| (freezer.is_in)(place));
     let mut signs = freezers.flat_map(|freezer| freezer.signs);

@@ -1,5 +1,6 @@
-//! Where a caller's containers go: at or below the caller's own cgroup, so that they stay under the limits that the caller
-//! is under. root's go to `/agent`, as those of an engine do.
+//! Decides where the cgroups of a caller's containers are made. The containers of an ordinary user go below the
+//! caller's own cgroup, or into a scope, so that the caller's limits bind them too. The containers of root go to
+//! `/agent`, like those of an engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +19,8 @@ use super::scope::Scope;
 use super::{Error, leaf, names};
 use crate::cgroup::enable;
 
-/// The cgroups below which a caller's containers are, one in each hierarchy that has one. It holds no descriptor: a
-/// detached supervisor closes all that it has from its caller.
+/// The bases: the cgroups below which a caller's containers are made, at most one in each hierarchy. This type holds no
+/// descriptor, because a detached supervisor closes all descriptors that it inherits.
 #[derive(Clone, Debug)]
 pub struct Ground {
     /// The hierarchies of the host.
@@ -28,37 +29,39 @@ pub struct Ground {
     bases: Vec<Base>,
     /// Whether the caller is an ordinary user.
     user: bool,
-    /// The path in v2 of the cgroup that this process moved itself to, to be alone there.
+    /// The path in v2 of the cgroup into which this process moved itself, so that the base has no processes.
     leaf: Option<String>,
-    /// Why there is no base, or none of v2.
+    /// Why there is no base, or none in v2.
     why: Option<String>,
-    /// Whether a cgroup is delegated to the caller, and others are in it.
+    /// Whether a cgroup is delegated to the caller, but has other processes too.
     crowded: bool,
-    /// The limits that the caller is under, and its containers are to be; `None` where they go where root, or
-    /// `--cgroup-parent`, says.
+    /// The limits that bind the caller and must bind its containers. `None` where the caller is root, or
+    /// `--cgroup-parent` says where the containers go.
     bounds: Option<Bounds>,
 }
 
-/// A cgroup that is there.
+/// An existing cgroup, below which containers' cgroups are made.
 #[derive(Clone, Debug)]
 struct Base {
     /// The hierarchy's id.
     hierarchy: u32,
     path: String,
-    /// It is the caller's to do with as they please; else the root of the hierarchy.
+    /// Whether the cgroup is delegated to the caller. Otherwise it is the root of the hierarchy.
     delegated: bool,
-    /// As of [`Place`].
+    /// Whether the cgroup has processes of its own, as in [`Place`].
     populated: bool,
 }
 
 impl Ground {
-    /// Finds it for containers whose cgroups are to be at `paths`, as `/agent/NAME`; `limited` is the name of a limit that
-    /// one of them is to have. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
-    /// to those below a cgroup without processes. To be called by a process of one thread, before it enters a user
-    /// namespace and before it makes others that supervise.
+    /// Finds the bases for containers whose cgroups are to be at `paths`, as in `/agent/NAME`. `limited` is the name of
+    /// a limit that one of the containers is to have. Where a caller is alone in a cgroup of v2, it moves itself to a
+    /// cgroup below. The kernel gives controllers only to cgroups below one without processes.
+    ///
+    /// A process with one thread calls this, before it enters a user namespace and before it forks supervisors.
     ///
     /// # Errors
-    /// There is no place for a cgroup that the order needs.
+    /// A container is to have a limit, and no cgroup is delegated to the user; or `--cgroup-parent` is not below a
+    /// delegated cgroup.
     pub fn settle(
         hierarchies: Hierarchies,
         paths: &[String],
@@ -95,7 +98,7 @@ impl Ground {
         }
     }
 
-    /// What an ordinary user should know of where their cgroups are.
+    /// Returns a note for an ordinary user about the place of the containers' cgroups.
     pub fn note(&self) -> Option<String> {
         if !self.user {
             return None;
@@ -110,23 +113,24 @@ impl Ground {
         })
     }
 
-    /// Why there is no cgroup.
+    /// Returns why there is no base.
     pub fn why(&self) -> &str {
         self.why.as_deref().unwrap_or(NOT_DELEGATED)
     }
 
-    /// The path in v2 of the cgroup in which this process is by itself.
+    /// Returns the path in v2 of the cgroup into which this process moved itself.
     pub fn leaf(&self) -> Option<&str> {
         self.leaf.as_deref()
     }
 
-    /// The limits that the caller is under, where its containers are to be under them too.
+    /// Returns the limits that bind the caller, where they must bind its containers too.
     pub fn bounds(&self) -> Option<&Bounds> {
         self.bounds.as_ref()
     }
 
-    /// The cgroups of a container's first process when its command runs: it is born in its own of v2, joins those of v1
-    /// that are at `path` below the bases, and stays where it is in the others.
+    /// Returns the cgroups of a container's init process at the time when its command runs. `born` are its cgroups
+    /// right after clone(2), with the container's own in v2. In v1 it joins the cgroups at `path` below the bases; in
+    /// other hierarchies it stays where it is.
     pub fn joined(&self, born: &Membership, path: &str) -> Membership {
         let joined = born.paths().map(|(id, found)| {
             let mut bases = self.bases.iter().filter(|base| base.hierarchy == id);
@@ -139,7 +143,7 @@ impl Ground {
         joined.collect()
     }
 
-    /// The path of a container's cgroup in each hierarchy, by the hierarchy's controllers.
+    /// Returns the path of a container's cgroup in each hierarchy, by [`tag`] of the hierarchy.
     pub fn cgroups(&self, path: &str) -> BTreeMap<String, String> {
         let bases = self.bases.iter().filter_map(|base| {
             let mounted = self.hierarchies.by_id(base.hierarchy)?;
@@ -149,7 +153,7 @@ impl Ground {
         bases.collect()
     }
 
-    /// The bases, to make cgroups below them.
+    /// Opens the bases, to make cgroups below them.
     pub(super) fn places(&self) -> Result<Vec<Place>, Error> {
         let mut places = Vec::new();
         for base in &self.bases {
@@ -168,15 +172,15 @@ impl Ground {
         Ok(places)
     }
 
-    /// Undoes what [`Ground::settle`] did, where nobody else needs it. To be called when a container is removed, or the
-    /// caller gives up.
+    /// Undoes the move of [`Ground::settle`], unless another process needs it. The caller does this when it removes a
+    /// container, or gives up.
     pub fn leave(&self) {
         if let Some(leaf) = &self.leaf {
             leaf::leave(&self.hierarchies, leaf);
         }
     }
 
-    /// Below the caller's own cgroup.
+    /// Finds the bases at the caller's own cgroup, or in a scope.
     fn settle_below_own(&mut self, limited: bool) -> Result<(), Error> {
         let own = Membership::own(self.hierarchies.root())?;
         let bounds = self.bounds.insert(bounds(&self.hierarchies, &own)).clone();
@@ -248,7 +252,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Where `--cgroup-parent` says, as far as all of it is the user's.
+    /// Takes the hierarchies in which the user may write at every path that `--cgroup-parent` names.
     fn settle_at(&mut self, paths: &[String]) -> Result<(), Error> {
         let mut all: Vec<&Mounted> = self.hierarchies.all().iter().collect();
         for path in paths {
@@ -264,7 +268,7 @@ impl Ground {
     }
 }
 
-/// Whether the cgroup with these names below one another, or the last of those above it that is there, is this user's.
+/// Whether this user may write to the cgroup with these nested names, or to the nearest existing cgroup above it.
 fn is_writable_at(mounted: &Mounted, names: &[&str]) -> bool {
     let mut directory = mounted.mount.clone();
     for name in names {
@@ -278,7 +282,7 @@ fn is_writable_at(mounted: &Mounted, names: &[&str]) -> bool {
     control.is_ok_and(|control| control.is_writable())
 }
 
-/// For a unit with `Delegate=`.
+/// The advice for a systemd unit with `Delegate=`.
 const SUBGROUP: &str = "; in a unit, let agent run be its only process (ExecStart=), or give the unit DelegateSubgroup=NAME \
                         (systemd.resource-control(5)) and agent run the unit's cgroup as --cgroup-parent";
 
@@ -304,17 +308,18 @@ impl Base {
     }
 }
 
-/// Whether this process is an ordinary user's, or has root's number in a user namespace only.
+/// Whether this process is an ordinary user's, or is root only in a user namespace.
 pub(super) fn is_user() -> bool {
     !rustix::process::geteuid().is_root() || launch::is_in_user_namespace()
 }
 
-/// Whether it is where containers are unless `--cgroup-parent` says otherwise.
+/// Whether `path` is the default path of a container's cgroup, without `--cgroup-parent`.
 fn is_usual(path: &str) -> bool {
     Path::new(path).parent() == Some(&Path::new("/").join(AGENT))
 }
 
-/// What a hierarchy is called: its controllers, or its name; v2 has neither.
+/// Returns the key of a hierarchy in a container's record: its controllers with commas between them, or `name=NAME`.
+/// For v2 it is empty.
 pub fn tag(mounted: &Mounted) -> String {
     match (&mounted.name, mounted.version) {
         (_, Version::V2) => String::new(),
@@ -323,7 +328,7 @@ pub fn tag(mounted: &Mounted) -> String {
     }
 }
 
-/// The cgroup at `path`, where it is this user's to do with as they please.
+/// Opens the cgroup at `path`, if it is delegated to this user.
 fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, path: &str) -> Option<Control> {
     let directory = hierarchies.directory(mounted, path)?.path;
     let control = Control::open(mounted.version, &directory).ok()?;

@@ -1,5 +1,5 @@
-//! A cgroup of v2 for a process that makes others beside it: the kernel gives controllers only to those below a cgroup in
-//! which no process is.
+//! The leaf: a cgroup of v2 for a process that makes other cgroups beside it. The kernel gives controllers only to
+//! cgroups below one without processes, so the process leaves the cgroup above.
 
 use std::io;
 use std::path::Path;
@@ -14,17 +14,18 @@ use super::{Error, enable};
 
 const NAME: &str = "agent-supervisor";
 
-/// One that was empty may be removed before this process is in it.
+/// The most attempts: another process may remove the empty leaf before this process has joined it.
 const TRIES: usize = 100;
 
-/// The processes in a cgroup that are not this one; 0 for one of a pid namespace that it does not see.
+/// Returns the other processes in a cgroup; 0 for each that is not in this process's pid namespace.
 pub fn others(cgroup: &Control) -> io::Result<Vec<i32>> {
     let mut processes = cgroup.processes()?;
     processes.retain(|pid| *pid != own_pid());
     Ok(processes)
 }
 
-/// Moves this process to a cgroup below its own, which is at `path` in the hierarchy; the path of the new one.
+/// Moves this process to the leaf below its own cgroup, which is at `path` in the hierarchy. Returns the path of the
+/// leaf.
 pub fn enter(own: &Control, path: &str) -> Result<String, Error> {
     let failed = |source| Error::Io {
         path: own.path.join(NAME),
@@ -43,7 +44,8 @@ pub fn enter(own: &Control, path: &str) -> Result<String, Error> {
     Err(failed(Errno::NOENT.into()))
 }
 
-/// Moves this process, the last in the leaf at `path`, back to the cgroup above, and removes the leaf.
+/// Moves this process from the leaf at `path` back to the cgroup above, and removes the leaf. Does nothing while
+/// another process is in the leaf, or another cgroup is beside it.
 pub fn leave(hierarchies: &Hierarchies, path: &str) {
     let Some((above, leaf)) = open(hierarchies, path) else {
         return;
@@ -52,13 +54,13 @@ pub fn leave(hierarchies: &Hierarchies, path: &str) {
         return;
     }
     enable::none(&above);
-    // While others use it, it stays: the last of them removes it.
+    // The leaf stays if another process has joined it meanwhile; the last one removes it.
     if above.write(PROCESSES, "0").is_ok() {
         let _ = above.remove(NAME.as_ref());
     }
 }
 
-/// Removes the leaf at `path` of a supervisor that was killed, where nobody else is in it.
+/// Removes the leaf at `path` that a killed supervisor left, unless a process is in it.
 pub fn remove(path: &Path) {
     let Ok(hierarchies) = Hierarchies::discover(Path::new("/")) else {
         return;
@@ -72,7 +74,7 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// The cgroup above, and the leaf.
+/// Opens the cgroup above the leaf at `path`, and the leaf.
 fn open(hierarchies: &Hierarchies, path: &str) -> Option<(Control, Control)> {
     let directory = hierarchies.directory(hierarchies.by_id(0)?, path)?.path;
     if directory.file_name()? != NAME {

@@ -1,4 +1,4 @@
-//! Where in each hierarchy a container's cgroup goes, and the directories on the way there.
+//! Makes and finds a container's cgroup in one hierarchy, with the directories on the way there.
 
 use std::io;
 use std::path::Path;
@@ -10,40 +10,40 @@ use rustix::io::Errno;
 
 use super::Error;
 
-/// The cgroup in which those of `agent run` are.
+/// The cgroup that contains the cgroups of `agent run`'s containers.
 pub(super) const AGENT: &str = "agent";
 
-/// Others may remove a parent that is empty, before the child is made.
+/// The most attempts: another process may remove an empty parent before the child is made.
 const TRIES: usize = 100;
 
-/// A hierarchy, and the cgroup in it that is there already.
+/// A hierarchy, and the existing cgroup in it below which others are made: the base.
 #[derive(Debug)]
 pub(super) struct Place {
     pub version: Version,
     pub controllers: Vec<String>,
     pub base: Control,
-    /// The base's path in the hierarchy; "" is its root.
+    /// The base's path in the hierarchy; empty for the root.
     pub path: String,
     /// Whether the caller is an ordinary user.
     pub user: bool,
-    /// Whether the base was given to this user, to do with as they please.
+    /// Whether the base is delegated to this user.
     pub delegated: bool,
-    /// Whether the base has processes of its own. It gives no controllers then: of those that it may (pids, cpu), it would
-    /// take the cgroups below for ones of threads, which hold no process (cgroups(7), threaded mode).
+    /// Whether the base has processes of its own. It then passes no controllers on. The kernel would accept only
+    /// threaded ones (pids, cpu), and would make the cgroups below unusable for processes (cgroups(7), threaded mode).
     pub populated: bool,
 }
 
-/// A cgroup that was made, and those above it that may be told to give it controllers.
+/// A cgroup, and the cgroups above it that may have to pass controllers on.
 #[derive(Debug)]
 pub(super) struct Way {
-    /// From the base to the cgroup.
+    /// The cgroups from the base down to the container's.
     pub cgroups: Vec<Control>,
-    /// How many of the first of them are others'.
+    /// How many of the first cgroups are not the agent's, so that it does not change them.
     pub others: usize,
 }
 
 impl Place {
-    /// The cgroup at `path` in a hierarchy, whose directory is this.
+    /// Opens the cgroup at `path` in a hierarchy as a base. `directory` is its directory.
     pub(super) fn at(mounted: &Mounted, path: &str, directory: &Path) -> Result<Self, Error> {
         let base = Control::open(mounted.version, directory);
         Ok(Self {
@@ -61,7 +61,7 @@ impl Place {
         self.controllers.iter().any(|name| name == controller)
     }
 
-    /// Makes the cgroup with these names below one another, and those above it that are missing.
+    /// Makes the cgroup with these nested names, and the missing cgroups above it.
     pub(super) fn make(&self, names: &[&str]) -> Result<Way, Error> {
         for _ in 0..TRIES {
             match self.try_make(names) {
@@ -73,7 +73,7 @@ impl Place {
         self.try_make(names)
     }
 
-    /// The way to the cgroup with these names below one another; none where it is not there.
+    /// Returns the way to the cgroup with these nested names; `None` where it does not exist.
     pub(super) fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
         let base = self.base.again().map_err(Error::io(&self.base.path))?;
         let mut cgroups = vec![base];
@@ -127,7 +127,8 @@ impl Place {
     }
 }
 
-/// Gives a cpuset of v1 what its parent has: it is born empty, and takes no process before.
+/// Copies the parent's CPUs and memory nodes to a cpuset of v1. A new cpuset is empty, and the kernel lets no process
+/// join it.
 fn inherit(parent: &Control, child: &Control) -> io::Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if child.read(file)?.trim().is_empty() {
@@ -137,11 +138,12 @@ fn inherit(parent: &Control, child: &Control) -> io::Result<()> {
     Ok(())
 }
 
-/// Before 5.11, v1 charges the memory of the cgroups below to none above unless told to; later ones always do.
+/// Makes a cgroup of v1 count the memory of the cgroups below it. Linux 5.11 and later always do; before, v1 counts it
+/// only with `memory.use_hierarchy`.
 fn count_below(cgroup: &Control) {
     const FILE: &str = "memory.use_hierarchy";
     if cgroup.read(FILE).is_ok_and(|text| text.trim() == "0") {
-        // Refused where cgroups are below it already: they go on as they are.
+        // The kernel refuses this where cgroups are below it already. They then stay as they are.
         let _ = cgroup.write(FILE, "1");
     }
 }

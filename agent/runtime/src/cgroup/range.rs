@@ -1,10 +1,10 @@
-//! What the kernel takes of each limit.
+//! The values that the kernel accepts for each limit.
 
 use agent_model::limit::{Kind, Limit, Value};
 
 use super::Error;
 
-/// What the kernel takes, for people.
+/// Describes the accepted values, for an error.
 pub(super) fn wanted(kind: Kind) -> &'static str {
     match kind {
         Kind::Memory | Kind::MemoryReservation | Kind::MemoryHigh => "at least a page, in bytes",
@@ -22,7 +22,7 @@ pub(super) fn wanted(kind: Kind) -> &'static str {
     }
 }
 
-/// Why the kernel may refuse what is in that range.
+/// Returns a hint why the kernel may refuse a value in that range.
 pub(super) fn refusal(kind: Kind) -> &'static str {
     match kind {
         Kind::Memory | Kind::MemorySwap => "; see memory.stat there for what is in use",
@@ -35,7 +35,8 @@ pub(super) fn refusal(kind: Kind) -> &'static str {
     }
 }
 
-/// Whether a kernel takes it. What it would only round or clamp is not what was asked for either.
+/// Checks that the kernel accepts a value as it is. A value that the kernel would clamp is refused too, because it is
+/// not what was asked for.
 pub(super) fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
     let is_iops = matches!(kind, Kind::ReadIops | Kind::WriteIops);
     let fits = match value {
@@ -67,7 +68,7 @@ pub(super) fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
     }
 }
 
-/// The error of a value that is not in the range.
+/// Returns the error for a value that is out of range.
 pub(super) fn out_of_range(kind: Kind, value: &str) -> Error {
     Error::Range {
         name: format!("--{}", kind.flag()),

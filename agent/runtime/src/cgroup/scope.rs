@@ -1,4 +1,5 @@
-//! A scope of the user's systemd for this process: what a login shell starts is in a cgroup that is root's.
+//! Gets this process a scope of the user's systemd, with a cgroup of the user's own. A process that a login shell
+//! starts is in a cgroup of root's.
 
 use std::fmt;
 use std::path::Path;
@@ -18,13 +19,13 @@ use agent_model::limit::Bounds;
 use super::Error;
 use super::escape::{self, Escape};
 
-/// How long systemd may take.
+/// How long systemd may take to answer, and to move this process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks whether this process has been moved.
+/// The pause between two checks whether this process has been moved.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the units are that users start.
+/// The slice of the units that users start.
 const SLICE: &str = "app.slice";
 
 const PROGRAM: &str = "busctl";
@@ -37,24 +38,25 @@ const MANAGER: [&str; 3] = [
 /// A scope that this process is in.
 #[derive(Debug)]
 pub(super) struct Scope {
-    /// Its cgroup's path in v2.
+    /// The path of the scope's cgroup in v2.
     pub path: String,
 }
 
-/// Why this process is not put into one.
+/// Why this process was not put into a scope.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Controllers are on v1, and systemd delegates none of those.
     Version,
     NoManager,
     Escape(Escape),
-    /// systemd says no, or cannot be asked.
+    /// systemd refuses, or cannot be asked.
     Refused(String),
     Late,
 }
 
 impl Scope {
-    /// Asks the user's systemd for a scope, and waits until this process, which is under these limits, is in it.
+    /// Asks the user's systemd for a scope, and waits until this process is in it. `bounds` are the limits that bind
+    /// this process; it must not escape one.
     pub(super) fn ask(
         hierarchies: &Hierarchies,
         v2: &Mounted,
@@ -93,8 +95,8 @@ impl Scope {
     }
 }
 
-/// Sees to it that this process may make others in the cgroup `target`, where it may not yet: cgroups(7) wants the nearest
-/// cgroup above both to be the user's.
+/// Moves this process into a scope, unless it may already start others in the cgroup `target`. For that, the user must
+/// own the nearest cgroup above both (cgroups(7)).
 pub(super) fn approach(hierarchies: &Hierarchies, v2: &Mounted, target: &str) -> Result<(), Error> {
     let membership = Membership::own(hierarchies.root())?;
     let own = membership.path(v2).unwrap_or("/");
@@ -126,14 +128,15 @@ fn is_within_reach(hierarchies: &Hierarchies, v2: &Mounted, own: &str, target: &
     control.is_some_and(|control| control.is_writable())
 }
 
-/// A name that no other unit has: a process number may come again while a container of its last owner runs.
+/// Returns a name that no other unit has. It contains the start time, because a pid may be reused while a container of
+/// its former owner still runs.
 fn unit() -> String {
     let started = Process::new(Path::new("/"), std::process::id()).started();
     let started = started.unwrap_or_default();
     format!("agent-{}-{started}.scope", std::process::id())
 }
 
-/// `StartTransientUnit` of org.freedesktop.systemd1(5).
+/// Calls `StartTransientUnit` (org.freedesktop.systemd1(5)).
 fn start(user: u32, unit: &str) -> Result<(), Refusal> {
     let pid = std::process::id().to_string();
     let method = ["call"].into_iter().chain(MANAGER);
@@ -164,14 +167,14 @@ fn start(user: u32, unit: &str) -> Result<(), Refusal> {
     ask(user, method.chain(arguments)).map(drop)
 }
 
-/// How many tasks a scope may have unless it is told otherwise; `None` where there is no such limit.
+/// Returns systemd's default limit of tasks (`DefaultTasksMax`); `None` where systemd does not report it.
 fn most_tasks(user: u32) -> Option<u64> {
     let property = ["get-property"].into_iter().chain(MANAGER);
     let said = ask(user, property.chain(["DefaultTasksMax"])).ok()?;
     said.trim().strip_prefix("t ")?.parse().ok()
 }
 
-/// Calls the user's systemd, and gives what it answers.
+/// Calls the user's systemd through busctl(1), and returns its answer.
 fn ask<'a>(user: u32, arguments: impl Iterator<Item = &'a str>) -> Result<String, Refusal> {
     let refused = |why: &str| Refusal::Refused(why.to_owned());
     let mut program = Command::new(PROGRAM);
@@ -179,7 +182,7 @@ fn ask<'a>(user: u32, arguments: impl Iterator<Item = &'a str>) -> Result<String
     program.arg(format!("--timeout={}", PATIENCE.as_secs()));
     program.args(arguments);
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // A login that is none of a session's, as by su(1), does not have it.
+        // A shell without a login session, as from su(1), does not have this variable.
         program.env("XDG_RUNTIME_DIR", format!("/run/user/{user}"));
     }
     let output = program.stdin(Stdio::null()).output();

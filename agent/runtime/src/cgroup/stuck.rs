@@ -1,18 +1,18 @@
-//! Cgroups in which no process gets on: whoever joins them waits without end.
+//! Detects cgroups in which no process can run. A process that joins one waits forever.
 
 use agent_host::control::Control;
 use agent_model::hierarchy::Version;
 
 use super::{Cgroup, Error, freezer};
 
-/// What v1 says of memory, in a file of lines `NAME VALUE`.
+/// v1's file on the OOM killer, of lines `NAME VALUE`.
 const MEMORY: &str = "memory.oom_control";
 
 impl Cgroup {
-    /// Whether a process that joins it gets on.
+    /// Checks that a process that joins the cgroup can run.
     ///
     /// # Errors
-    /// It does not: the cgroup is frozen, or waits for memory that nobody is killed for.
+    /// The cgroup is frozen; or it is out of memory, and the OOM killer is disabled in it or above it.
     pub fn check(&self) -> Result<(), Error> {
         for (place, way) in &self.made {
             let Some(cgroup) = way.cgroups.last() else {

@@ -1,4 +1,4 @@
-//! On a tree that looks like a host's: the kernel's own files are tested by `tests/tests/run_limits`.
+//! These tests use a directory that looks like a host. `tests/tests/run_limits` tests the kernel's own files.
 
 use agent_host::fixture::tree;
 use agent_model::limit::Kind;
@@ -37,13 +37,13 @@ const V2: WithoutSwap = WithoutSwap {
 };
 
 impl WithoutSwap {
-    /// Limits memory, and with it swap, in a cgroup that is there. A file that is none of the kernel's keeps what it held
-    /// behind what is written.
+    /// Limits memory and swap in an existing cgroup. The files are ordinary ones, which keep their old text behind what
+    /// is written.
     fn limit(&self, held: &str, swap_implied: bool) -> Result<(Vec<Kind>, Vec<Note>), Error> {
         self.limit_of("web", self.limit, held, swap_implied)
     }
 
-    /// Likewise, of a container of this name, whose cgroup has this file only.
+    /// Limits memory and swap of the container `name`, whose cgroup has only `file`.
     fn limit_of(
         &self,
         name: &str,
@@ -101,7 +101,7 @@ fn swap_that_is_asked_for_is_an_error_where_it_is_not_counted() {
     }
 }
 
-/// What is advised follows from the limit, and not from how a container or a file is called.
+/// The advice depends on the limit, and not on the name of the container or of the file.
 #[test]
 fn a_container_called_swan_is_advised_nothing_of_swap() {
     for host in [V1, V2] {

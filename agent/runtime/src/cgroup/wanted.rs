@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 use super::range::{check, out_of_range};
 use super::{Error, unified};
 
-/// Of a period, where none is given: the kernel's own.
+/// The kernel's default period of a quota, in microseconds.
 const USUAL_PERIOD: u64 = 100_000;
 
 /// The limits, in the order in which they are to be written, and what else is to be written to files of v2.
@@ -18,15 +18,15 @@ const USUAL_PERIOD: u64 = 100_000;
 pub struct Wanted {
     /// Each limit, with its value.
     pub limits: Vec<(Kind, Value)>,
-    /// Files of v2, and the text for each.
+    /// Other files of v2, and the text for each.
     pub files: BTreeMap<String, String>,
 }
 
 impl Wanted {
-    /// Reads them. As for docker and runc, 0 is none given, and a negative number no limit.
+    /// Reads the limits. As with docker and runc, 0 means that none is given, and a negative number means no limit.
     ///
     /// # Errors
-    /// A number that no kernel takes, or a limit that is not known here.
+    /// The kernel does not accept a value, or the agent does not support a limit.
     pub fn of(resources: &LinuxResources, page: u64) -> Result<Self, Error> {
         refuse_unknown(resources)?;
         let mut wanted = Self::default();
@@ -56,7 +56,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// What the first of them is called, as far as there is one.
+    /// Returns the name of the first limit or file, for an error; `None` where there is none.
     pub fn first(&self) -> Option<String> {
         let flag = self
             .limits
@@ -69,7 +69,8 @@ impl Wanted {
         flag.or_else(file)
     }
 
-    /// Takes those out that are of controllers that `is` tells, by their names on v1.
+    /// Moves the limits and files of the controllers for which `is` returns true to a new value. A limit's controller
+    /// has its name on v1; a file's is the part before the first dot.
     pub fn split_off(&mut self, is: impl Fn(&str) -> bool) -> Self {
         let of_file = |file: &str| is(file.split('.').next().unwrap_or(file));
         let limits = self
@@ -148,7 +149,8 @@ impl Wanted {
         Ok(())
     }
 
-    /// What `unified` of the spec has: limits that OCI has no other member for are known ones here, on v1 too where it can.
+    /// Adds a member of `linux.resources.unified`. A limit for which OCI has no other member becomes an ordinary limit,
+    /// which works on v1 too if v1 has it.
     fn add_file(&mut self, name: &str, text: &str) -> Result<(), Error> {
         if let Some(kind) = unified::limit(name) {
             let value = unified::value(kind, text).ok_or_else(|| out_of_range(kind, text))?;
@@ -163,7 +165,7 @@ impl Wanted {
     }
 }
 
-/// Files of controllers only: those of the core (`cgroup.…`) are no limits.
+/// Whether the name is that of a controller's file. The files of the core (`cgroup.…`) are not limits.
 fn is_file(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
     let core = name.starts_with("cgroup.") || name.starts_with('.');
@@ -189,7 +191,7 @@ fn rate(kind: Kind, device: &LinuxThrottleDevice) -> Result<Value, Error> {
     })
 }
 
-/// What a bundle may ask for and is not known here: an error rather than a limit that is not applied.
+/// Refuses the limits of a bundle that the agent does not support, so that no limit is silently left out.
 fn refuse_unknown(resources: &LinuxResources) -> Result<(), Error> {
     let memory = resources.memory().as_ref();
     let cpu = resources.cpu().as_ref();

@@ -1,4 +1,5 @@
-//! Reads an OCI bundle, a directory with a `config.json`. The agent carries it out completely, or refuses it.
+//! Reads an OCI bundle: a directory with a `config.json`. The agent applies every member that OCI defines, or refuses
+//! the bundle.
 
 mod members;
 
@@ -22,16 +23,16 @@ use crate::state::LARGEST;
 
 const CONFIGURATION: &str = "config.json";
 
-/// The cgroup in which those of `agent run` are.
+/// The cgroup that contains the cgroups of `agent run`'s containers.
 const AGENT: &str = "agent";
 
-/// A bundle, read.
+/// A bundle that was read.
 #[derive(Clone, Debug)]
 pub struct Bundle {
-    /// Where it is, links resolved.
+    /// The bundle's directory, with symbolic links resolved.
     directory: PathBuf,
     spec: Spec,
-    /// Members that are no part of OCI's configuration.
+    /// Members of the configuration that OCI does not define, up to a limit.
     unknown: Vec<String>,
 }
 
@@ -39,7 +40,8 @@ impl Bundle {
     /// Reads the configuration of a bundle.
     ///
     /// # Errors
-    /// It is not there, or no OCI configuration; a symbolic link stands in for its root.
+    /// The file cannot be read, is not an OCI configuration, or has a member that the agent refuses. Or the path of the
+    /// root file system leads through a symbolic link.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let directory = fs::canonicalize(path).map_err(|source| Error::Open {
             path: path.to_owned(),
@@ -57,14 +59,15 @@ impl Bundle {
         };
         let said = |source: serde_json::Error| refuse(source.to_string());
         let left = Left::of(&serde_json::from_slice(&text).map_err(said)?);
-        // Before it is read into types: those may not know a form of what is refused.
+        // This check comes before the typed parse: the types may fail on a refused member, with an error that does not
+        // name it.
         if let Some(member) = left.refused {
             return Err(refuse(format!(
                 "{member} is not supported; remove it to run without"
             )));
         }
-        // From the text again: it says where an error is, and code that reads all these types out of a `Value`, too, would
-        // make the shipped file half a megabyte larger.
+        // The text is parsed again, because the error then has the line and column. Code that also reads all these
+        // types from a `Value` would make the shipped file half a megabyte larger.
         let spec: Spec = serde_json::from_slice(&text).map_err(said)?;
         if let Some(root) = spec.root() {
             has_no_link(&directory.join(root.path()))
@@ -78,10 +81,11 @@ impl Bundle {
     }
 }
 
-/// Refuses a root by way of a symbolic link, which could lead to the host's files: as runc does.
+/// Refuses a root file system whose path leads through a symbolic link, as runc does: the link could lead to the host's
+/// files.
 fn has_no_link(root: &Path) -> Result<(), String> {
     let Ok(leads_to) = fs::canonicalize(root) else {
-        // Who mounts it says why.
+        // The later mount of the root file system reports this error.
         return Ok(());
     };
     let mut plain = PathBuf::new();
@@ -100,7 +104,7 @@ fn has_no_link(root: &Path) -> Result<(), String> {
     ))
 }
 
-/// The order that a bundle's configuration comes to.
+/// Compiles the configuration of a bundle to an order.
 pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &SpecFacts) -> Result<Order, Error> {
     let mut spec = bundle.spec.clone();
     let path = bundle.directory.join(CONFIGURATION);
@@ -134,7 +138,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &SpecFacts) -> Resu
     linux.set_cgroups_path(Some(cgroup));
     complete_devices(linux);
     let unknown = bundle.unknown.iter();
-    let unknown = unknown.map(|it| format!("{it} is no member that OCI has; it is left out"));
+    let unknown = unknown.map(|it| format!("{it} is no member of OCI's spec; it is ignored"));
     let notes = unknown.chain(note);
     let notes = notes.map(|note| format!("{}: {note}", path.display()));
     let namespaces = linux.namespaces().iter().flatten();
@@ -162,7 +166,8 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &SpecFacts) -> Resu
     })
 }
 
-/// The signal that an image's `StopSignal` has become (image-spec, `conversion.md`).
+/// Returns the stop signal in the spec's annotation. The conversion of an image to a bundle writes `StopSignal` there
+/// (image-spec, `conversion.md`).
 fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
     const NAME: &str = "org.opencontainers.image.stopSignal";
     let annotations = spec.annotations().as_ref();
@@ -174,8 +179,9 @@ fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
     said.filter(|text| !text.is_empty()).map(parse).transpose()
 }
 
-/// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
-/// belongs to is told by its path, and other paths are those of other engines.
+/// Returns the path of the container's cgroup, and a note where `linux.cgroupsPath` is not used. Only a path
+/// `PARENT/agent/NAME` is used, and only its parent. The agent identifies the engine of a container by its cgroup's
+/// path, and other paths are those of other engines.
 fn cgroup(
     linux: &Linux,
     flags: &Flags,
@@ -200,14 +206,14 @@ fn cgroup(
     Ok((cgroup, note))
 }
 
-/// As with runc: what no rule allows is denied, but OCI's default devices can be used whatever the rules say, and each
-/// device can be made: who opens one is asked again.
+/// Completes the device rules as runc does. A device that no rule allows is denied, but OCI's default devices are
+/// always allowed. Every device node can be made, because the kernel checks the rules again when it is opened.
 fn complete_devices(linux: &mut Linux) {
     let resources = linux.resources_mut().get_or_insert_default();
     let (usual, denied): (Vec<_>, Vec<_>) = resources::devices()
         .into_iter()
         .partition(LinuxDeviceCgroup::allow);
-    // The console is a terminal of the container's own, where it has one.
+    // A container's /dev/console is its own pseudoterminal, if it has a terminal, and not the host's 5:1.
     let console = |rule: &LinuxDeviceCgroup| (rule.major(), rule.minor()) == (Some(5), Some(1));
     let usual = usual.into_iter().filter(|rule| !console(rule));
     let said = resources.devices_mut().take().unwrap_or_default();
@@ -215,7 +221,8 @@ fn complete_devices(linux: &mut Linux) {
     resources.set_devices(Some(rules.collect()));
 }
 
-/// Refuses what cannot be.
+/// Refuses an unknown propagation type, a namespace type that is listed twice, and a mount namespace that is shared or
+/// missing.
 fn check(linux: &Linux) -> Result<(), String> {
     let propagation = linux.rootfs_propagation().as_deref();
     if let Some(word) = propagation.filter(|it| !it.is_empty())
@@ -243,7 +250,7 @@ fn check(linux: &Linux) -> Result<(), String> {
     }
 }
 
-/// What is bound is named from the bundle on, where its path is relative.
+/// Resolves the relative sources of bind mounts from the bundle's directory.
 fn sources_from(directory: &Path, spec: &mut Spec) {
     for mount in spec.mounts_mut().iter_mut().flatten() {
         let is_bind = |option: &String| option == "bind" || option == "rbind";
@@ -256,7 +263,8 @@ fn sources_from(directory: &Path, spec: &mut Spec) {
     }
 }
 
-/// Refuses what would change the host, or another container: a name or a setting of a namespace that is not new.
+/// Refuses a host name, a domain name or a sysctl in a namespace that is not new: it would change the host or another
+/// container.
 fn others(spec: &Spec) -> Result<(), String> {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());

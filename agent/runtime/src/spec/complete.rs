@@ -1,4 +1,4 @@
-//! Completes an order with what the image and the root file system say.
+//! Completes an order with the configuration of the image, and with the users of the root file system.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::environment::last_of_each;
 use super::user::Users;
 use crate::order::{Asked, Order};
 
-/// Where programs are looked for unless an image or a flag says otherwise: docker's.
+/// Docker's default `PATH`, which an image or a flag may replace.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Completes the command of an order.
@@ -47,7 +47,7 @@ pub(super) fn complete(
     Ok(())
 }
 
-/// The command, by docker's rules for entrypoint and command.
+/// Returns the command line, by docker's rules for entrypoint and command.
 fn arguments(asked: &Asked, image: &ImageConfig) -> Vec<String> {
     let (entrypoint, command) = match &asked.entrypoint {
         Some(entrypoint) => (std::slice::from_ref(entrypoint), &asked.arguments),
@@ -58,7 +58,8 @@ fn arguments(asked: &Asked, image: &ImageConfig) -> Vec<String> {
     words.chain(command).cloned().collect()
 }
 
-/// Variables: what every container has, then the image's, then what was asked for; the last of a name holds.
+/// Returns the environment: the variables of every container, then the image's, then those of the flags. The last value
+/// of a name wins.
 fn environment(
     asked: &Asked,
     image: &ImageConfig,
@@ -88,7 +89,8 @@ fn directory_of(directory: Option<PathBuf>) -> Result<PathBuf, Error> {
     ))
 }
 
-/// Who is not root has capabilities only by programs that give them: as execve(2) does it.
+/// Clears the effective and permitted sets, as execve(2) does for a user other than root. Such a process gains
+/// capabilities only from files that have them.
 fn drop_effective(process: &mut Process) {
     if let Some(mut sets) = process.capabilities().clone() {
         sets.set_effective(Some([].into()));

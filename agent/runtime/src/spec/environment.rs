@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Of each name the last variable, where the first one stood. An image may have very many, and the time is proportional
-/// to their number.
+/// Returns the last variable of each name, in the position of the name's first variable. An image may have very many
+/// variables, so the time is proportional to their number.
 pub(crate) fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let variables: Vec<String> = variables.into_iter().collect();
     let mut lasts: HashMap<&str, usize> = HashMap::with_capacity(variables.len());
@@ -40,7 +40,7 @@ mod tests {
         let many = (0..400_000).map(|number| format!("V{number}=x"));
         let begin = Instant::now();
         assert_eq!(last_of_each(many).len(), 400_000);
-        // Each compared with each takes hours.
+        // To compare each name with each other one would take hours.
         assert!(begin.elapsed() < Duration::from_secs(60));
     }
 }

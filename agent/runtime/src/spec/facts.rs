@@ -17,10 +17,11 @@ use super::value::{IdMap, NamespaceShare, Net, ULIMITS, UserChoice};
 use super::{Error, SpecFacts, name};
 use crate::state;
 
-/// Looks up what `flags` name. `container` gives the init process of a container by its name, or why there is none.
+/// Looks up what `flags` name. `container` returns the init process of the container with this name, or why there is
+/// none.
 ///
 /// # Errors
-/// A bundle cannot be read, or a name is none.
+/// The container's name is not valid, or the bundle cannot be read.
 pub fn look(
     flags: &Flags,
     container: impl Fn(&str) -> Result<Pinned, String>,
@@ -54,7 +55,7 @@ pub fn look(
     })
 }
 
-/// Names of containers whose namespaces are to be shared.
+/// Returns the names of the containers whose namespaces are to be shared.
 fn shared(flags: &Flags) -> HashSet<&str> {
     let asked = &flags.namespaces;
     let net = match &flags.network.net {
@@ -81,7 +82,7 @@ fn variables() -> HashMap<String, String> {
     texts.collect()
 }
 
-/// Numbers of the block devices that limits name.
+/// Returns the major and minor numbers of the block devices that limits name, by path.
 pub(super) fn devices(limits: &Limits) -> HashMap<String, (u32, u32)> {
     let sizes = limits
         .device_read_bps
@@ -104,7 +105,8 @@ fn hard_limits() -> HashMap<&'static str, u64> {
     limits.collect()
 }
 
-/// What this process can give: what it has and may keep. An ordinary user's is all that the user namespace has.
+/// Returns the capabilities that this process can give: those in both its permitted and its bounding set. An ordinary
+/// user can give all, because the container is in a user namespace of that user's.
 fn capabilities() -> HashSet<Capability> {
     if !geteuid().is_root() {
         return caps::all();
@@ -117,7 +119,7 @@ fn capabilities() -> HashSet<Capability> {
         .collect()
 }
 
-/// The ids that subuid(5) and subgid(5) give a user, from 0 on inside.
+/// Returns the user ids and group ids that subuid(5) and subgid(5) give a user. The container's ids start at 0.
 fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdMap>, Vec<IdMap>), String> {
     let ranges = |file: &str| {
         let (login, ranges) = of_user(etc, file, user.as_raw());
@@ -134,7 +136,7 @@ fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdMap>, Vec<IdMap>), String
     Ok((ranges("subuid")?, ranges("subgid")?))
 }
 
-/// Maps the ids inside from 0 on to these ranges, one after the other.
+/// Maps the container's ids, from 0 on, to these ranges in their order.
 fn in_a_row(ranges: &[SubordinateRange]) -> Vec<IdMap> {
     let mut inside = 0_u32;
     let ranges = ranges.iter().map_while(|range| {

@@ -1,4 +1,4 @@
-//! The flags of `agent run`: docker's, where docker has them.
+//! The flags of `agent run`. They have docker's names where docker has such a flag.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::value::{
     SecurityOption, Set, TimeOffset, Tmpfs, Ulimit, UserChoice, Volume, number_in,
 };
 
-/// The flags that a bundle replaces.
+/// The flags that conflict with `--bundle`: the bundle's configuration replaces them.
 const NOT_WITH_BUNDLE: [&str; 48] = [
     "command",
     "read_only",
@@ -70,7 +70,7 @@ pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
     #[arg(
         value_name = "COMMAND",
-        // What comes behind the command is the command's; before it, a flag that there is not is a mistake.
+        // All arguments after the command belong to the command. An unknown flag before it is an error.
         trailing_var_arg = true
     )]
     pub command: Vec<String>,
@@ -95,7 +95,7 @@ impl Flags {
     /// The flags of an empty command line: private namespaces and no limits.
     ///
     /// # Errors
-    /// The default of a flag is not a valid value, which is a fault of this program.
+    /// The default of a flag is not a valid value, which is a bug in this program.
     pub fn none() -> Result<Self, clap::Error> {
         let command = Self::augment_args(clap::Command::new("run").no_binary_name(true));
         let command = command.disable_help_flag(true);
@@ -107,17 +107,18 @@ impl Flags {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Root file system (one of the first four)")]
 pub struct RootFlags {
-    /// The files in this directory; host: this host's files, read-only, with a /tmp of its own
+    /// A directory with a root file system; host: this host's files, read-only, with a /tmp of its own
     #[arg(long, value_name = "DIR|host", group = "source")]
     pub rootfs: Option<PathBuf>,
     /// These programs and the libraries that they need, on a tmpfs: bash,ls,stress-ng
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', group = "source")]
     pub bin: Vec<PathBuf>,
-    /// A tar archive by docker save or of an OCI layout, or a pipe with one. It is unpacked into memory where
-    /// it takes at most a quarter of -m, else on disk. Writes of the container are discarded at its end
+    /// A tar archive from docker save or of an OCI layout, or a pipe with one. It is unpacked into memory if it takes
+    /// at most a quarter of -m, else on disk. The container's writes are discarded when it ends
     #[arg(long, value_name = "FILE", group = "source")]
     pub image: Option<PathBuf>,
-    /// An OCI bundle: DIR/config.json replaces all flags but --name, -d, -i, --rm and --cgroup-parent
+    /// An OCI bundle: DIR/config.json replaces all flags but --name, -d, -i, --rm, --log-opt, --stop-signal,
+    /// --print-spec and --cgroup-parent
     #[arg(long, value_name = "DIR", group = "source", conflicts_with_all = NOT_WITH_BUNDLE)]
     pub bundle: Option<PathBuf>,
     /// Make the root file system read-only
@@ -127,7 +128,7 @@ pub struct RootFlags {
     /// private, slave, shared, or recursively rprivate (the default), rslave, rshared
     #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
     pub volume: Vec<Volume>,
-    /// Mount an empty tmpfs; OPTIONS as of mount(8): size=64m, mode=1777, ro, exec
+    /// Mount an empty tmpfs; OPTIONS as for mount(8): size=64m, mode=1777, ro, exec
     #[arg(long, value_name = "DST[:OPTIONS]")]
     pub tmpfs: Vec<Tmpfs>,
     /// The size of /dev/shm
@@ -266,7 +267,7 @@ pub struct NetworkFlags {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits (of its cgroup; v1 file, v2 file)")]
 pub struct Limits {
-    /// Memory; memory and swap together get twice as much (memory.limit_in_bytes, memory.max)
+    /// Memory; the limit of memory and swap together is twice as much (memory.limit_in_bytes, memory.max)
     #[arg(short, long, value_name = "BYTES")]
     pub memory: Option<Size>,
     /// Memory and swap together; -1: no limit (memory.memsw.limit_in_bytes, memory.swap.max)
@@ -278,7 +279,7 @@ pub struct Limits {
     /// Memory above which the kernel slows the processes down (v2 only: memory.high)
     #[arg(long, value_name = "BYTES")]
     pub memory_high: Option<Size>,
-    /// CPU time for each second, in CPUs (cpu.cfs_quota_us, cpu.max)
+    /// CPU time, as a number of CPUs (cpu.cfs_quota_us, cpu.max)
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<Cpus>,
     /// Microseconds of CPU time in each period; -1: no limit (cpu.cfs_quota_us, cpu.max)
@@ -291,8 +292,8 @@ pub struct Limits {
     /// v2 converted to cpu.weight)
     #[arg(short = 'c', long, value_name = "NUMBER", value_parser = number_in(2..=262_144_u64))]
     pub cpu_shares: Option<u64>,
-    /// The same as a weight of v2, 1 to 10000; the default of cgroups is 100 (cpu.weight; on v1 converted
-    /// to cpu.shares)
+    /// The share of CPU time under contention as a weight of v2, 1 to 10000; the default of cgroups is 100 (cpu.weight;
+    /// on v1 converted to cpu.shares)
     #[arg(long, value_name = "NUMBER", value_parser = number_in(1..=10_000_u64))]
     pub cpu_weight: Option<u64>,
     /// The CPUs that may be used: 0-3,8 (cpuset.cpus)
@@ -331,9 +332,8 @@ pub struct Security {
     /// Remove a capability; ALL: keep none but those of --cap-add
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<super::value::CapabilityName>,
-    /// seccomp=unconfined or seccomp=FILE (docker's JSON): instead of docker's default system
-    /// calls; no-new-privileges=false: let set-user-ID programs work; systempaths=unconfined: show
-    /// all of /proc and /sys
+    /// seccomp=unconfined or seccomp=FILE (docker's JSON): instead of docker's default profile;
+    /// no-new-privileges=false: let set-user-ID programs work; systempaths=unconfined: show all of /proc and /sys
     #[arg(long, value_name = "NAME=VALUE")]
     pub security_opt: Vec<SecurityOption>,
 }

@@ -1,4 +1,4 @@
-//! What a bundle can hold, for a fuzzer.
+//! Compiles untrusted bundles, for a fuzzer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

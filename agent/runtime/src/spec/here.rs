@@ -10,7 +10,7 @@ use rustix::process::getcwd;
 
 use super::Error;
 
-/// The working directory, where its path still leads to it.
+/// The path of the working directory, or why no path leads to it.
 #[derive(Clone, Debug)]
 pub struct Here(Result<PathBuf, &'static str>);
 
@@ -20,15 +20,15 @@ impl Here {
         Self(Ok(path.into()))
     }
 
-    /// This process's.
+    /// Looks up the working directory of this process.
     pub fn look() -> Self {
         Self(path_of_working_directory())
     }
 
-    /// A path that a person gave to `flag`, as it is from the root on.
+    /// Returns the absolute form of a path that the user gave to `flag`.
     ///
     /// # Errors
-    /// It is relative, and the working directory has no path any more: it would lead elsewhere.
+    /// The path is relative, and no path leads to the working directory: the result would be another file.
     pub fn absolute(&self, flag: &'static str, path: &Path) -> Result<PathBuf, Error> {
         if path.is_absolute() {
             return Ok(path.to_owned());
@@ -41,20 +41,20 @@ impl Here {
 }
 
 fn path_of_working_directory() -> Result<PathBuf, &'static str> {
-    const REMOVED: &str = "relative to the working directory, which was removed; change to another, or name a path from / on";
-    const ELSEWHERE: &str = "relative to the working directory, to which no path leads from here; change to another, or name a path from / on";
+    const REMOVED: &str = "relative to the working directory, which was removed; change to another, or give an absolute path";
+    const ELSEWHERE: &str = "relative to the working directory, to which no path leads from here; change to another, or give an absolute path";
     let path = match getcwd(Vec::new()) {
         Ok(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
         Err(Errno::NOENT) => return Err(REMOVED),
         Err(_) => return Err(ELSEWHERE),
     };
-    // `(unreachable)/…` is outside of this process's root.
+    // getcwd(2) returns `(unreachable)/…` for a directory outside of this process's root.
     let leads_here = path.is_absolute()
         && identity(&path).is_some_and(|it| Some(it) == identity(Path::new(".")));
     if leads_here { Ok(path) } else { Err(ELSEWHERE) }
 }
 
-/// Device, inode and mount.
+/// Returns the device, the inode and the mount id of a path.
 fn identity(path: &Path) -> Option<(u32, u32, u64, u64)> {
     let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
     let found = statx(CWD, path, AtFlags::empty(), wanted).ok()?;

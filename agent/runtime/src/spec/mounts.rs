@@ -1,4 +1,4 @@
-//! Compiles the mounts of an order: those of every container, volumes and tmpfs.
+//! Compiles the mounts of an order: the default mounts, volumes and tmpfs.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::namespaces::Namespaces;
 use super::value::NamespaceShare;
 use super::{Error, SpecFacts};
 
-/// All mounts of a container, in order.
+/// Returns all mounts of a container, in the order in which they are mounted.
 pub(super) fn compile(
     flags: &Flags,
     found: &SpecFacts,
@@ -37,11 +37,12 @@ pub(super) fn compile(
             return Err(Error::flag(
                 "--volume or --tmpfs",
                 &one.destination().display().to_string(),
-                "two mounts at one place",
+                "two mounts at one path",
             ));
         }
     }
-    // What is asked for stands in for the usual, a volume for the usual below it too: it is what the user wants to see.
+    // A mount that a flag asks for replaces the default mount at the same path. A volume also replaces the default
+    // mounts below it, because the user wants to see the volume's files there.
     let stands_in = |one: &Mount, usual: &Mount| match one.typ().as_deref() {
         Some("bind") => usual.destination().starts_with(one.destination()),
         _ => usual.destination() == one.destination(),
@@ -58,16 +59,17 @@ pub(super) fn compile(
             mounts.push(usual);
         }
     }
-    // One that is below another comes after it: it would be hidden, and what is written to it would go elsewhere.
+    // A mount comes after the mounts above it. They would hide it otherwise, and writes would go to another file
+    // system.
     asked.sort_by_key(|mount| mount.destination().components().count());
     mounts.extend(asked);
     Ok(mounts)
 }
 
-/// Those of every container: docker's.
+/// Returns the default mounts of every container, which are docker's.
 fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount> {
     let new = |kind| namespaces.is_new(kind);
-    // An ordinary user can mount these only for namespaces that are the container's own.
+    // The kernel lets an ordinary user mount these only for namespaces of the container's own.
     let foreign = |kind| found.rootless && !new(kind);
     let shm = format!("size={}", flags.root.shm_size.0);
     let mut pts = vec![
@@ -79,7 +81,7 @@ fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount
         "gid=5",
     ];
     if found.rootless {
-        // The group of terminals need not be there.
+        // The user namespace may not have group 5 (tty).
         pts.pop();
     }
     const NOTHING: [&str; 3] = ["nosuid", "noexec", "nodev"];

@@ -14,7 +14,7 @@ const WHO: [&str; 32] = [
     "moth", "newt", "orca", "otter", "owl", "seal", "swan", "toad", "wren",
 ];
 
-/// One of four million, by chance: `keen-otter-1234`.
+/// Returns a random name, as in `keen-otter-1234`: one of 32 × 32 × 10,000.
 pub(super) fn by_chance() -> String {
     let chance = RandomState::new().hash_one(0_u8);
     let word =

@@ -1,4 +1,4 @@
-//! Compiles the namespaces of an order: new ones, shared ones, and the maps of users.
+//! Compiles the namespaces of an order, new and shared, and the id maps of its user namespace.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::flags::{Flags, NetworkFlags};
 use super::value::{Address, IdMap, NamespaceShare, Net, UserChoice};
 use super::{Error, SpecFacts};
 
-/// The namespaces of a container, with what follows from them.
+/// The namespaces of a container, its id maps and its network.
 pub(super) struct Namespaces {
     pub list: Vec<LinuxNamespace>,
     pub uid_map: Vec<LinuxIdMapping>,
@@ -22,14 +22,14 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Whether it has one of this type that is new.
+    /// Whether the container has a new namespace of this type.
     pub(super) fn is_new(&self, kind: LinuxNamespaceType) -> bool {
         let mut list = self.list.iter();
         list.any(|it| it.typ() == kind && it.path().is_none())
     }
 }
 
-/// Decides all of them.
+/// Compiles the flags of the namespaces and of the network.
 pub(super) fn compile(flags: &Flags, found: &SpecFacts) -> Result<Namespaces, Error> {
     use LinuxNamespaceType as Type;
     let asked = &flags.namespaces;
@@ -73,7 +73,7 @@ pub(super) fn compile(flags: &Flags, found: &SpecFacts) -> Result<Namespaces, Er
     })
 }
 
-/// Where a namespace is that is shared: `None` for the host's, `Some(None)` for a new one.
+/// Returns the path of the namespace to join: `None` for the host's namespace, `Some(None)` for a new one.
 fn path_of(
     flag: &'static str,
     file: &str,
@@ -98,7 +98,7 @@ fn path_of(
 
 type Maps = (NamespaceShare, Vec<LinuxIdMapping>, Vec<LinuxIdMapping>);
 
-/// Whose users, and which ids where they are the container's own.
+/// Returns the user namespace, and the maps of user ids and group ids where it is new.
 fn users(flags: &Flags, found: &SpecFacts) -> Result<Maps, Error> {
     let asked = &flags.namespaces;
     let (uids, gids) = (&asked.uid_map, &asked.gid_map);
@@ -138,7 +138,7 @@ fn users(flags: &Flags, found: &SpecFacts) -> Result<Maps, Error> {
     }
 }
 
-/// Ranges that overlap are refused by the kernel, without a reason.
+/// Refuses ranges that overlap. The kernel refuses them too, but gives no reason.
 fn disjoint(flag: &'static str, ranges: &[IdMap]) -> Result<(), Error> {
     let overlap = |a: u32, b: u32, x: &IdMap, y: &IdMap| {
         u64::from(a) < u64::from(b) + u64::from(y.count)
@@ -181,7 +181,7 @@ fn network(flags: &NetworkFlags) -> Result<Network, Error> {
         });
     }
     if let Some(bridge) = &flags.bridge {
-        // IFNAMSIZ, with the NUL.
+        // `IFNAMSIZ` is 16, which includes the NUL.
         let fits = (1..16).contains(&bridge.len()) && !matches!(&**bridge, "." | "..");
         let visible = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
         if !fits || !bridge.chars().all(visible) {

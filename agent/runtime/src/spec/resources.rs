@@ -15,26 +15,26 @@ use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize};
 use super::{Error, SpecFacts};
 use crate::cgroup::unified;
 
-/// The least memory that docker takes. With less a container does not come as far as its command.
+/// The least memory that docker accepts. With less, a container fails before it runs its command.
 const LEAST_MEMORY: Size = Size(6 << 20);
 
-/// Microseconds, which `--cpus` is counted in.
+/// The period that `--cpus` uses, in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// The least quota that the kernel takes, in microseconds (`min_cfs_quota_period`).
+/// The least quota that the kernel accepts, in microseconds (`min_cfs_quota_period`).
 const LEAST_QUOTA: i64 = 1_000;
 
 const UNLIMITED: i64 = -1;
 
-/// Numbers of block devices, by path.
+/// The major and minor numbers of block devices, by path.
 type Devices = HashMap<String, (u32, u32)>;
 
-/// The resources of a new container, and whether its limit of memory and swap together was not asked for but follows.
+/// Returns the resources of a new container, and whether `--memory` implies its limit of memory and swap together.
 pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResources, bool), Error> {
     check_memory(limits)?;
     check_cpus(limits, found)?;
     let mut limits = limits.clone();
-    // As docker.
+    // As with docker, memory and swap together get twice the memory.
     let implied = match (limits.memory, limits.memory_swap) {
         (Some(Size(memory)), None) => Some(MaybeSize::Size(Size(memory.saturating_mul(2)))),
         _ => None,
@@ -64,7 +64,7 @@ fn check_cpus(limits: &Limits, found: &SpecFacts) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the flags ask for, and nothing else.
+/// Returns the limits that the flags ask for, without implied ones.
 pub(super) fn asked(limits: &Limits, devices: &Devices) -> Result<LinuxResources, Error> {
     let mut resources = LinuxResources::default();
     resources.set_memory(memory(limits)?);
@@ -136,7 +136,7 @@ fn cpu(limits: &Limits) -> Result<Option<LinuxCpu>, Error> {
     Ok((cpu != LinuxCpu::default()).then_some(cpu))
 }
 
-/// CPU time and the period in which it may be used, in microseconds.
+/// Returns the quota of CPU time and its period, in microseconds.
 fn bandwidth(limits: &Limits) -> Result<(Option<i64>, Option<u64>), Error> {
     let quota = limits.cpu_quota.map(signed);
     if let Some(quota) = quota
@@ -164,7 +164,7 @@ fn bandwidth(limits: &Limits) -> Result<(Option<i64>, Option<u64>), Error> {
     Ok((Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD)))
 }
 
-/// What OCI has no other member for.
+/// Returns `linux.resources.unified`: the limits for which OCI has no other member.
 fn unified(limits: &Limits) -> Option<HashMap<String, String>> {
     let high = limits.memory_high.map(|Size(bytes)| {
         let limit = Limit::Value(bytes);
@@ -218,7 +218,8 @@ fn throttles<T>(
     Ok((!throttles.is_empty()).then_some(throttles))
 }
 
-/// Devices that a container may open or make: docker's. With CAP_MKNOD it could else make one that is the host's disk.
+/// Returns docker's rules for the devices that a container may open or make. Without rules, a container with CAP_MKNOD
+/// could make and open a node of the host's disk.
 pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
     use LinuxDeviceType::{A, B, C};
     let rule = |allow, kind, major, minor, access: &str| {
@@ -250,7 +251,7 @@ pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
     rules
 }
 
-/// The cgroup's path below the root of each hierarchy.
+/// Returns the cgroup's path below the root of each hierarchy, `PARENT/agent/NAME`.
 pub(super) fn path(parent: Option<&Path>, name: &str) -> Result<PathBuf, Error> {
     let Some(parent) = parent else {
         return Ok(Path::new("/agent").join(name));

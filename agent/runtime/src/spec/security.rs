@@ -1,4 +1,5 @@
-//! Compiles what a container's processes may do: capabilities, system calls, kernel settings, resource limits.
+//! Compiles what a container's processes may do: capabilities, system calls, paths below /proc and /sys, resource
+//! limits.
 
 use std::collections::HashSet;
 
@@ -30,7 +31,7 @@ const DEFAULT: [Capability; 14] = [
     Capability::CAP_AUDIT_WRITE,
 ];
 
-/// What no container sees: docker's.
+/// The paths that docker hides from every container.
 pub(super) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -46,7 +47,7 @@ pub(super) const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// What no container writes to: docker's.
+/// The paths that docker makes read-only in every container.
 pub(super) const READ_ONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
@@ -55,7 +56,7 @@ pub(super) const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The capabilities of the container, as sets for its init process: root's. Ambient and inheritable ones there are none.
+/// Returns the capabilities of a container whose init process runs as root.
 pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Capability>, Error> {
     use CapabilityName::{All, One};
     let held = &found.capabilities;
@@ -85,7 +86,7 @@ pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Ca
     Ok(kept)
 }
 
-/// Those capabilities in OCI's words.
+/// Returns OCI's sets for these capabilities. The inheritable and ambient sets are empty.
 pub(super) fn capability_sets(kept: &[Capability]) -> LinuxCapabilities {
     let names = kept.iter().filter_map(|it| {
         let name = it.to_string();
@@ -101,7 +102,7 @@ pub(super) fn capability_sets(kept: &[Capability]) -> LinuxCapabilities {
     sets
 }
 
-/// Which system calls it may make; `None`: all.
+/// Returns the profile for system calls; `None` where all are allowed.
 pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<LinuxSeccomp>, Error> {
     let last = asked
         .security_opt
@@ -119,7 +120,7 @@ pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<Lin
     })
 }
 
-/// Whether programs can gain nothing by being executed.
+/// Whether execve(2) grants no privileges (`PR_SET_NO_NEW_PRIVS`). The last option wins.
 pub(super) fn no_new_privileges(asked: &Security) -> bool {
     let said = asked
         .security_opt
@@ -132,7 +133,7 @@ pub(super) fn no_new_privileges(asked: &Security) -> bool {
     said.unwrap_or(true)
 }
 
-/// The limits of its processes.
+/// Returns the resource limits of the container's processes. The last limit of a name wins.
 pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<(&'static str, PosixRlimit)> = Vec::new();
     for asked in &flags.process.ulimit {
@@ -147,7 +148,7 @@ pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<Pos
                 hard => format!("{}={hard}", asked.name),
             };
             let reason =
-                format!("the hard limit of this command is {most}, and it goes no further");
+                format!("the hard limit of this command is {most}, which it cannot exceed");
             return Err(Error::flag("--ulimit", &shown, &reason));
         }
         if asked.name == "nofile"
@@ -168,7 +169,7 @@ pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<Pos
     Ok((!limits.is_empty()).then_some(limits))
 }
 
-/// Paths that are hidden, and paths that are read-only.
+/// Returns the hidden paths and the read-only paths.
 pub(super) fn system_paths(asked: &Security) -> (Vec<String>, Vec<String>) {
     if asked
         .security_opt

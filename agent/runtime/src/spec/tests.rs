@@ -1,4 +1,4 @@
-//! Flags to orders.
+//! Tests the compilation of flags to orders.
 
 use agent_network::Network;
 use clap::Parser as _;
@@ -49,13 +49,13 @@ fn order(line: &str) -> Order {
     order
 }
 
-/// The configuration that flags before `--rootfs / ls` come to.
+/// Returns the configuration that flags before `--rootfs / ls` are compiled to.
 #[track_caller]
 fn config(line: &str) -> Value {
     serde_json::from_str(&to_json(&order(&format!("{line} --rootfs / ls")).spec)).unwrap()
 }
 
-/// Why these flags before `--rootfs / ls` are no order.
+/// Returns why these flags before `--rootfs / ls` are refused.
 #[track_caller]
 fn refused(line: &str) -> String {
     let line = format!("{line} --rootfs / ls");
@@ -220,7 +220,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         ),
         (
             "-v /a:/x --tmpfs /x",
-            "--volume or --tmpfs /x: two mounts at one place",
+            "--volume or --tmpfs /x: two mounts at one path",
         ),
         ("-e =x", "--env =x: wanted"),
     ] {

@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 
 use super::Error;
 
-/// Bytes of a file that are read: who made the root file system is not trusted.
+/// The most bytes of a file that are read. The author of the root file system is not trusted.
 const MOST: u64 = 4 << 20;
 
-/// The two files.
+/// The contents of /etc/passwd and /etc/group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Users {
     passwd: String,
@@ -37,10 +37,10 @@ struct Group<'a> {
 }
 
 impl Users {
-    /// Reads the files in a root file system; one that is not there is empty.
+    /// Reads both files in a root file system. A missing file counts as empty.
     ///
     /// # Errors
-    /// It cannot be read, or is no file.
+    /// A file cannot be read, or is not a regular file.
     pub(super) fn read(root: BorrowedFd<'_>) -> Result<Self, Error> {
         let read = |path: &'static str| {
             read_below(root, path).map_err(|source| Error::Accounts { path, source })
@@ -51,7 +51,8 @@ impl Users {
         })
     }
 
-    /// Who `user` (`USER[:GROUP]`, names or numbers) is, with `groups` as further groups, and where the home is.
+    /// Finds `user` (`USER[:GROUP]`, names or numbers; root by default) and the user's home directory. `groups` are
+    /// supplementary groups.
     ///
     /// # Errors
     /// There is no such user or group.
@@ -139,7 +140,8 @@ impl Users {
     }
 }
 
-/// Reads a file below `root` that may be made to mislead: links lead nowhere else, and nothing but a file is read.
+/// Reads a file below `root`, which is not trusted. Symbolic links cannot lead out of it, and only a regular file is
+/// read.
 fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match lookup::open(root, path, LinkPolicy::Follow, flags) {

@@ -19,7 +19,7 @@ pub use namespace::{Address, NamespaceShare, Net, UserChoice};
 pub(in crate::spec) use security::ULIMITS;
 pub use security::{CapabilityName, SecurityOption, Ulimit};
 
-/// A size, or none: `-1`.
+/// A size, or `-1` for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaybeSize {
     /// No limit.
@@ -28,7 +28,7 @@ pub enum MaybeSize {
     Size(Size),
 }
 
-/// CPUs, in billionths: `0.5`.
+/// A number of CPUs, in billionths. Its text is a decimal, as in `0.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpus(pub u64);
 
@@ -41,12 +41,12 @@ pub enum MaybeNumber {
     Number(i64),
 }
 
-/// `PATH:VALUE`: what a device may do.
+/// `PATH:RATE`: a rate limit of a block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRate<T> {
     /// The path of the block device.
     pub path: String,
-    /// The limit, for each second.
+    /// The limit, per second.
     pub rate: T,
 }
 
@@ -59,7 +59,7 @@ pub struct Assignment {
     pub value: String,
 }
 
-/// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
+/// `CONTAINER:HOST:SIZE`: the first id in the container, the first id on the host, and the number of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMap {
     /// The first id in the container.
@@ -152,7 +152,7 @@ impl FromStr for IdMap {
         let &[inside, outside, count] = numbers.as_deref().ok_or(wanted)? else {
             return Err(wanted.to_owned());
         };
-        // The last id is none: it says "unchanged" in system calls.
+        // 4294967295 (-1) is not an id: in system calls it means "unchanged".
         let fits = |first: u32| first.checked_add(count).is_some();
         if count == 0 || !fits(inside) || !fits(outside) {
             return Err("wanted: at least one id, and none above 4294967294".to_owned());
@@ -183,7 +183,7 @@ impl FromStr for Set {
     }
 }
 
-/// A number in a range, for clap.
+/// Returns a parser of numbers in a range, for clap.
 pub fn number_in<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + PartialOrd + Display + Clone,

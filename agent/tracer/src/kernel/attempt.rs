@@ -1,4 +1,4 @@
-//! Attaching a probe by the best of its mechanisms that the kernel lets it have.
+//! Attaches each probe by the best of its mechanisms that works on this kernel.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::thread;
 use super::probes::{Mechanism, MechanismPrograms, PassedOver, Probe, ProbeState, ProbeStatus};
 use super::program::{self, Hook, Loader, ProbeError};
 
-/// A program in the kernel.
+/// A program that is loaded.
 struct LoadedProgram {
     name: &'static str,
     hook: Hook,
@@ -18,12 +18,12 @@ struct LoadedProgram {
 pub(super) struct Attempt {
     probe: &'static Probe,
     loaded: Option<(Mechanism, Vec<LoadedProgram>)>,
-    /// The ways that are left should this one not do.
+    /// The ways that are left to try if the loaded programs cannot be attached.
     others: std::vec::IntoIter<&'static MechanismPrograms>,
     passed_over: Vec<PassedOver>,
 }
 
-/// What must be kept for a probe to stay attached.
+/// The descriptors that keep a probe attached while they are open.
 #[derive(Default)]
 pub(super) struct Attached {
     pub programs: Vec<OwnedFd>,
@@ -31,7 +31,7 @@ pub(super) struct Attached {
 }
 
 impl Attempt {
-    /// Loads the programs of the first of `ways` whose programs the kernel takes.
+    /// Loads the programs of the first of `ways` whose programs the kernel accepts.
     fn begin(
         loader: Loader<'_>,
         probe: &'static Probe,
@@ -70,7 +70,7 @@ impl Attempt {
         programs.map(|program| &program.descriptor)
     }
 
-    /// Attaches what is loaded, or what comes next where that cannot be attached.
+    /// Attaches the loaded programs. If that fails, loads and attaches those of the next way, until one works.
     pub(super) fn attach(mut self, loader: Loader<'_>) -> (ProbeStatus, Attached) {
         while let Some((mechanism, programs)) = self.loaded.take() {
             match attach(programs) {
@@ -133,8 +133,9 @@ fn attach(programs: Vec<LoadedProgram>) -> Result<Attached, ProbeError> {
     Ok(attached)
 }
 
-/// Loads the programs of all probes, on all CPUs: the verifier takes milliseconds for each, and
-/// runs for several at once. In the order of `probes`.
+/// Loads the programs of all probes, in threads on all CPUs, and returns the attempts in the order of `probes`.
+///
+/// The verifier takes milliseconds for each program, and can check several at once.
 pub(super) fn begin_all(
     loader: Loader<'_>,
     probes: &'static [Probe],

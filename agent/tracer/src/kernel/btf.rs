@@ -1,9 +1,9 @@
-//! A reader of the kernel's type information, for the few names that the BPF programs need
-//! (`Documentation/bpf/btf.rst`).
+//! A reader of the kernel's type information (`Documentation/bpf/btf.rst`). It indexes only the few names that the BPF
+//! programs need.
 
 use std::collections::{HashMap, HashSet};
 
-/// What can be wrong with type information.
+/// Why type information cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[expect(
     missing_docs,
@@ -28,7 +28,7 @@ const KIND_VOLATILE: u8 = 9;
 const KIND_RESTRICT: u8 = 11;
 const KIND_TYPE_TAG: u8 = 18;
 
-/// Type information, of which the types with the names asked for can be found.
+/// Type information, in which the types with the wanted names can be looked up.
 pub struct Btf<'a> {
     data: &'a [u8],
     strings: &'a [u8],
@@ -41,7 +41,7 @@ pub struct Btf<'a> {
 struct Type<'a> {
     kind: u8,
     kind_flag: bool,
-    /// Members, enumerators or parameters.
+    /// The number of members, enumerators or parameters.
     count: usize,
     size_or_type: u32,
     name: u32,
@@ -52,11 +52,11 @@ impl<'a> Btf<'a> {
     /// Reads `data` and remembers the structs, enums, typedefs and functions named in `wanted`.
     ///
     /// # Errors
-    /// Where `data` is cut or no BTF of this machine's byte order.
+    /// `data` is cut, or is not BTF in this machine's byte order.
     pub fn parse(data: &'a [u8], wanted: &HashSet<&'static str>) -> Result<Self, BtfError> {
         let word = |at: usize| read(data, at).ok_or(BtfError::Malformed("the header is cut"));
         if word(0)? & 0xffff != 0xeb9f {
-            return Err(BtfError::Malformed("the magic number is another"));
+            return Err(BtfError::Malformed("the magic number is wrong"));
         }
         let header = word(4)? as usize;
         let section = |offset: u32, length: u32| {
@@ -110,9 +110,9 @@ impl<'a> Btf<'a> {
         Type::read(self.data, *self.types.get(id as usize)? as usize)
     }
 
-    /// The type itself, behind typedefs and qualifiers.
+    /// The type that a chain of typedefs and qualifiers leads to.
     fn resolve(&self, mut id: u32) -> Option<Type<'a>> {
-        // No chain of qualifiers is longer.
+        // No chain in a kernel is longer; the bound ends a loop in broken data.
         for _ in 0..32 {
             let found = self.type_of(id)?;
             match found.kind {
@@ -132,7 +132,7 @@ impl<'a> Btf<'a> {
         self.type_of(*id)
     }
 
-    /// The offset in bytes of `path` (`a.b`) in a struct.
+    /// The offset in bytes of the member `path` (`a` or `a.b`) in the struct `of`.
     pub fn member(&self, of: &'static str, path: &str) -> Option<u32> {
         let mut container = self.named(of, &[KIND_STRUCT])?;
         let mut offset = 0;
@@ -147,7 +147,7 @@ impl<'a> Btf<'a> {
         Some(offset)
     }
 
-    /// Offset in bits and type of a member, also of one in an anonymous struct or union.
+    /// The offset in bits and the type of a member, which may be in an anonymous struct or union.
     fn find_member(&self, of: Type<'a>, name: &str, depth: u32) -> Option<(u32, u32)> {
         if depth > 8 || !matches!(of.kind, KIND_STRUCT | KIND_UNION) {
             return None;
@@ -206,12 +206,12 @@ impl<'a> Btf<'a> {
         self.named.get(&(name, KIND_TYPEDEF)).copied()
     }
 
-    /// The id of a function of the kernel.
+    /// The id of a kernel function.
     pub fn function(&self, name: &'static str) -> Option<u32> {
         self.named.get(&(name, KIND_FUNC)).copied()
     }
 
-    /// The parameters of a BTF tracepoint, `typedef btf_trace_NAME`: whether each is a pointer.
+    /// For each parameter of a BTF tracepoint (`typedef btf_trace_NAME`), whether it is a pointer.
     pub fn tracepoint(&self, typedef: &'static str) -> Option<Vec<bool>> {
         let pointer = self.resolve(self.named(typedef, &[KIND_TYPEDEF])?.size_or_type)?;
         let prototype = self.resolve(pointer.size_or_type)?;
@@ -223,7 +223,7 @@ impl<'a> Btf<'a> {
             let kind = read(parameter, 4).and_then(|id| self.resolve(id));
             kind.is_some_and(|kind| kind.kind == KIND_PTR)
         };
-        // The first one is the tracepoint's own.
+        // The first parameter is the tracepoint's own data, which programs do not get.
         Some(parameters.skip(1).map(is_pointer).collect())
     }
 }
@@ -241,7 +241,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// How many bytes follow the first twelve.
+    /// The number of bytes behind the first twelve; `None` for an unknown kind.
     fn rest_len(&self) -> Option<usize> {
         Some(match self.kind {
             KIND_PTR | 7 | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
@@ -254,7 +254,7 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// Name, type and offset of each member.
+    /// The name, type and offset of each member.
     fn members(&self) -> impl Iterator<Item = (u32, u32, u32)> + use<'a> {
         self.rest
             .chunks_exact(12)

@@ -1,10 +1,10 @@
-//! Which mechanisms are asked for, where a probe has more than one.
+//! The user's choice of mechanisms, for the probes that have more than one.
 
 use std::str::FromStr;
 
 use super::probes::{Mechanism, MechanismPrograms, PROBES, Probe};
 
-/// Whether to attach probes that every system call of the host pays for.
+/// Whether to attach tracepoints of system calls, which slow down every system call of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SyscallProbes {
     /// Where nothing cheaper loads.
@@ -16,24 +16,24 @@ pub enum SyscallProbes {
     Off,
 }
 
-/// A mechanism that is wanted, whatever else there is: of one probe, or of all that have it.
+/// The user's choice of a mechanism, for one probe or for all probes that have it. No other mechanism is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MechanismChoice {
     probe: Option<&'static str>,
     mechanism: Mechanism,
 }
 
-/// What was asked for.
+/// The user's choices of mechanisms.
 #[derive(Clone, Debug, Default)]
 pub struct Mechanisms {
-    /// Which mechanism sees namespace calls.
+    /// Whether to attach tracepoints of system calls.
     pub syscall_probes: SyscallProbes,
-    /// Of two for one probe the later one holds.
+    /// The chosen mechanisms. The later of two choices for one probe holds.
     pub choices: Vec<MechanismChoice>,
 }
 
 impl Mechanisms {
-    /// The ways to try, best first.
+    /// The ways to attach `probe` that are to be tried, the best first.
     pub fn ways(&self, probe: &'static Probe) -> Vec<&'static MechanismPrograms> {
         let choices = self.choices.iter().rev();
         let mut chosen = choices
@@ -60,7 +60,7 @@ fn one_of(names: impl Iterator<Item = &'static str>) -> String {
     names.collect::<Vec<_>>().join(" or ")
 }
 
-/// `MECHANISM` or `PROBE=MECHANISM`.
+/// Parses `MECHANISM` or `PROBE=MECHANISM`.
 impl FromStr for MechanismChoice {
     type Err = String;
 

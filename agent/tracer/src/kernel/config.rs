@@ -1,4 +1,4 @@
-//! The configuration of the BPF programs: the offsets of the kernel fields that they read.
+//! Finds the constants of the BPF programs, such as the offsets of kernel fields, in the kernel's type information.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use agent_ebpf::{ABSENT, FIELD_COUNT, FIELDS, Lookup, Need, ProgramConfig};
 
 use super::btf::{Btf, BtfError};
 
-/// The tracepoint that old kernels have with another prototype.
+/// The tracepoint `mark_victim`, which has another prototype in old kernels.
 pub(crate) const MARK_VICTIM: &str = "btf_trace_mark_victim";
 
 /// Why there is no configuration for this kernel.
@@ -22,26 +22,26 @@ pub enum ConfigError {
     Missing(String),
 }
 
-/// What this kernel's type information says.
+/// What the agent needs to know of this kernel's type information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
-    /// What the programs read at their load.
+    /// The constants that the programs are loaded with.
     pub config: ProgramConfig,
-    /// Whether `mark_victim` gives the task; old kernels give its pid alone.
+    /// Whether `mark_victim` passes the task; old kernels pass only its pid.
     pub mark_victim_gives_task: bool,
-    /// The ids of what programs hook, by the names.
+    /// The BTF ids of the typedefs and functions that programs hook, by their names.
     pub hooks: HashMap<&'static str, u32>,
-    /// The id of `bpf_rdonly_cast`, where this kernel has it.
+    /// The BTF id of `bpf_rdonly_cast`; `None` if this kernel does not have it.
     pub cast: Option<u32>,
 }
 
 const CAST: &str = "bpf_rdonly_cast";
 const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 
-/// Finds the fields, and what is to be hooked, in `btf` (`/sys/kernel/btf/vmlinux`).
+/// Finds the fields and the `hooks` in `btf`, the contents of `/sys/kernel/btf/vmlinux`.
 ///
 /// # Errors
-/// It is no BTF, or lacks a required field.
+/// `btf` is not BTF, or lacks a required field. A hook that it lacks is no error.
 pub fn find(
     btf: &[u8],
     hooks: impl Iterator<Item = &'static str>,
@@ -107,7 +107,7 @@ mod tests {
     use crate::kernel::probes::{MechanismPrograms, PROBES};
     use crate::kernel::program::Hook;
 
-    /// This kernel's type information, read by another reader.
+    /// Compares with aya's reader of the same type information.
     #[test]
     fn what_is_hooked_has_the_id_that_others_find() {
         let bytes = std::fs::read(BTF_PATH).expect("the kernel's type information");

@@ -1,4 +1,4 @@
-//! The counters that the BPF programs keep.
+//! The maps in which the BPF programs keep counters, init processes and baselines.
 
 use agent_ebpf::{
     Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, OVERFLOW, ProcessKey, RecordKind,
@@ -23,13 +23,13 @@ pub enum CountsError {
     Map(#[from] MapError),
 }
 
-/// OOM kills of the host, by what was short.
+/// The OOM kills on the host, by what was short.
 pub type OomKills = [(Constraint, u64); CONSTRAINTS];
 
 /// `BPF_NOEXIST` (`include/uapi/linux/bpf.h`).
 const NOEXIST: u64 = 1;
 
-/// The maps of counters.
+/// The maps, as the agent reads and writes them.
 pub struct KernelCounts {
     counts: HashMap<MapData, Plain<CgroupKey>, Plain<Counts>>,
     inits: HashMap<MapData, Plain<CgroupKey>, Plain<ProcessKey>>,
@@ -37,7 +37,7 @@ pub struct KernelCounts {
     baselines: HashMap<MapData, Plain<CgroupKey>, Plain<Baseline>>,
     below: HashMap<MapData, Plain<CgroupKey>, Plain<CgroupKey>>,
     lent: Lent,
-    /// Those whose places were taken back.
+    /// The cgroups whose lent entries were taken back: their escapes are not reported.
     taken_back: std::collections::HashSet<CgroupKey>,
     epoch: Array<MapData, u64>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
@@ -46,10 +46,10 @@ pub struct KernelCounts {
 }
 
 impl KernelCounts {
-    /// Takes the maps, and makes the entry that counts cgroups without an entry of their own.
+    /// Takes the maps out of `object`, and makes the shared entry of the cgroups that have no entry of their own.
     ///
     /// # Errors
-    /// Where a map is missing, or another.
+    /// A map is missing, is of another type, or cannot be written.
     pub fn new(object: &mut BpfObject) -> Result<Self, CountsError> {
         let mut counts = Self {
             counts: object.take_map("COUNTS")?,
@@ -74,15 +74,15 @@ impl KernelCounts {
             .insert(Plain(OVERFLOW), Plain(shared), NOEXIST)
         {
             Ok(()) => Ok(counts),
-            // A map from a pin has it.
+            // A pinned map has the entry already.
             Err(_) if counts.counts.get(&Plain(OVERFLOW), 0).is_ok() => Ok(counts),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The counts of every cgroup that has some, and what found no room of its own.
+    /// Returns the counts of every cgroup that has an entry, and the shared counts of those that have none.
     pub fn all(&self) -> (std::collections::HashMap<CgroupKey, Counts>, Counts) {
-        // Entries that programs add meanwhile may be read twice, or at the next call.
+        // If programs add entries during the iteration, an entry may be read twice, or only at the next call.
         let mut all: std::collections::HashMap<_, _> = self
             .counts
             .iter()
@@ -96,7 +96,7 @@ impl KernelCounts {
         (all, overflow)
     }
 
-    /// Every cgroup of which something is kept.
+    /// Returns every cgroup that has an entry in a map.
     pub fn cgroups(&self) -> std::collections::HashSet<CgroupKey> {
         let counted = self.counts.keys();
         let others = self.inits.keys().chain(self.kills.keys());
@@ -107,12 +107,12 @@ impl KernelCounts {
             .collect()
     }
 
-    /// Takes the counts of a cgroup that is gone out of the kernel.
+    /// Removes a cgroup that is gone from all maps, and returns its counts.
     pub fn take(&mut self, key: CgroupKey) -> Counts {
         let counts = self.counts.get(&Plain(key), 0);
         let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
         counts.unwatched += u64::from(self.taken_back.remove(&key));
-        // What was not there cannot be removed.
+        // A removal fails only where there is no entry.
         let _ = self.counts.remove(&Plain(key));
         let _ = self.below.remove(&Plain(key));
         let _ = self.kills.remove(&Plain(key));
@@ -130,8 +130,10 @@ impl KernelCounts {
         let _ = self.baselines.remove(&Plain(key));
     }
 
-    /// Lends the entries of a cgroup to a borrower. When too many are lent, the oldest of the borrower with the most lose theirs,
-    /// if `is_lent` says that they are still lent.
+    /// Notes that the entries of a cgroup are lent to `borrower`.
+    ///
+    /// While too many entries are lent, the borrower with the most loses its oldest ones: this removes the init process
+    /// and baseline of such a cgroup, unless `is_lent` says that its entries are not lent any more.
     pub fn lend(&mut self, key: CgroupKey, borrower: u64, is_lent: impl Fn(CgroupKey) -> bool) {
         self.taken_back.remove(&key);
         self.lent.lend(key, borrower);
@@ -143,62 +145,63 @@ impl KernelCounts {
         }
     }
 
-    /// Notes that a cgroup's entries are its own, since it is a container's of root.
+    /// Notes that the entries of a cgroup are not lent, because it belongs to a container of root.
     pub fn give(&mut self, key: CgroupKey) {
         self.lent.remove(key);
         self.taken_back.remove(&key);
     }
 
-    /// Writes how many kills the kernel counted in a cgroup before the programs are attached: they count later ones.
+    /// Sets how many OOM kills the kernel has counted in a cgroup before the programs are attached. The programs count
+    /// the kills beyond this number.
     ///
     /// # Errors
-    /// Where the map is full.
+    /// The map is full.
     pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
         Ok(self.kills.insert(Plain(key), kills, 0)?)
     }
 
-    /// Writes the init process of a cgroup that is older than the programs.
+    /// Sets the init process of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, task: &Task) {
         let init = ProcessKey {
             start_time: task.start_time,
             pid: task.pid,
             zero: 0,
         };
-        // What the programs saw meanwhile, or an earlier process of the agent did, stays.
+        // An entry that the programs or an earlier process of the agent made is kept.
         if self.inits.insert(Plain(key), Plain(init), NOEXIST).is_ok() {
             let _ = self.firsts.insert(Plain(init), Plain(key), 0);
         }
     }
 
-    /// Writes the baseline of a container that is older than the programs, also for `below`, the cgroups below
-    /// its own.
+    /// Sets the baseline of a container that is older than the programs. The cgroups `below` the container's share it,
+    /// the first [`WATCHED_BELOW`] of them.
     pub fn set_baseline(&mut self, baseline: Baseline, below: impl Iterator<Item = CgroupKey>) {
         let own = baseline.cgroup;
-        // An entry that a program or an earlier process made stays.
+        // An entry that the programs or an earlier process of the agent made is kept.
         let _ = self.baselines.insert(Plain(own), Plain(baseline), NOEXIST);
         for key in below.filter(|key| *key != own).take(WATCHED_BELOW as usize) {
             let _ = self.below.insert(Plain(key), Plain(own), NOEXIST);
         }
-        // An array has room.
+        // A write to an array does not fail for want of room.
         let _ = self.end_epoch();
     }
 
-    /// What the programs found of cgroups before does not hold any more.
+    /// Makes the programs look up again whether a cgroup has a baseline.
     fn end_epoch(&mut self) -> Result<(), MapError> {
         self.epoch.set(0, super::unique(), 0)
     }
 
-    /// Nothing is expected of the processes of a cgroup that is no container's.
+    /// Removes the baseline of a cgroup that belongs to no container: its processes cannot escape.
     pub fn forget_baseline(&mut self, key: CgroupKey) {
-        // Where there is none, none is left.
+        // The removal fails only where there is no baseline.
         let _ = self.baselines.remove(&Plain(key));
         self.lent.remove(key);
     }
 
-    /// What became of the records of `kind`, over all CPUs.
+    /// Returns the outcomes of the records of `kind`, summed over all CPUs.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// The map cannot be read.
     pub fn outcomes(&self, kind: RecordKind) -> Result<RecordOutcomes, CountsError> {
         let cpus = self.outcomes.get(&(kind as u32), 0)?;
         Ok(cpus
@@ -214,10 +217,10 @@ impl KernelCounts {
             }))
     }
 
-    /// OOM kills of the host.
+    /// Returns the OOM kills on the host, by what was short.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// The map cannot be read.
     pub fn oom_kills(&self) -> Result<OomKills, CountsError> {
         let mut kills = [(Constraint::None, 0); CONSTRAINTS];
         for (slot, constraint) in kills.iter_mut().zip(Constraint::ALL) {

@@ -1,4 +1,4 @@
-//! The frequent events: forks, execs and exits. The kernel side sends them only while a watcher wants them.
+//! The rings of frequent events: forks, execs and exits. The programs send them only while a watcher wants them.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use aya::maps::{Array, HashMap, MapData, MapError};
 use super::object::{BpfObject, ObjectError};
 use crate::decode;
 
-/// How many rings the CPUs of this host share: a power of two.
+/// The number of rings that the CPUs of this host share: a power of two.
 pub fn rings() -> u32 {
     let cpus = cpus(Path::new("/")).and_then(|cpus| u32::try_from(cpus).ok());
     cpus.unwrap_or(1)
@@ -21,8 +21,8 @@ pub fn rings() -> u32 {
         .next_power_of_two()
 }
 
-/// The rings of frequent records. Their memory is the kernel's alone until they are opened: mapped, its
-/// pages are this process's too.
+/// The rings of frequent records, which are not mapped before [`Frequent::open`]: the kernel counts mapped pages as
+/// memory of this process.
 pub struct Frequent {
     rings: Vec<OwnedFd>,
 }
@@ -33,11 +33,10 @@ impl Frequent {
         Self { rings }
     }
 
-    /// Maps the rings. Those that are opened again go on where they were read up to: what was sent
-    /// before the last reader went, and it did not read, comes first.
+    /// Maps the rings. The reading starts where the last reader stopped: the records that it left unread come first.
     ///
     /// # Errors
-    /// Where no descriptor or no memory is left.
+    /// The process has no descriptor or no memory left.
     pub fn open(&self) -> io::Result<Rings> {
         let bytes = FREQUENT_BYTES / self.rings.len() as u32;
         let map = |ring: &OwnedFd| Ring::map(ring.as_fd().try_clone_to_owned()?, bytes);
@@ -46,15 +45,15 @@ impl Frequent {
     }
 }
 
-/// Rings that are read as one.
+/// Mapped rings that are read as one, in the order of time.
 pub struct Rings(Vec<Ring>);
 
 impl Rings {
-    /// What `take` makes of the oldest record in the rings; `None` if they are empty.
+    /// Passes the oldest record in the rings to `take`, and returns its result; `None` if the rings are empty.
     ///
-    /// An event may be a consequence of one on another CPU, as the end of a process follows its birth. The earlier record
-    /// was in its ring first, but that ring may have been checked before. So all rings are checked again until none has an older
-    /// one.
+    /// An event may follow from one on another CPU, as the end of a process follows from its birth. The earlier record
+    /// is in its ring first, but this method may have checked that ring before the record was there. So it checks all
+    /// rings again, until no ring has an older record.
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let mut oldest = self.oldest();
         loop {
@@ -68,7 +67,7 @@ impl Rings {
         self.0[ring].next(take)
     }
 
-    /// The time of the oldest record that is the next in its ring, and which that is.
+    /// Among the records that are next in their rings: the time of the oldest, and the index of its ring.
     fn oldest(&mut self) -> Option<(u64, usize)> {
         let rings = self.0.iter_mut().enumerate();
         let heads = rings.filter_map(|(at, ring)| Some((decode::time(ring.peek()?), at)));
@@ -81,7 +80,7 @@ impl Rings {
     }
 }
 
-/// The maps that say which frequent events the kernel side sends.
+/// The maps that tell the programs which frequent events to send.
 pub struct FrequentDemand {
     wanted: Array<MapData, u64>,
     excluded: HashMap<MapData, Plain<CgroupKey>, u8>,
@@ -95,11 +94,11 @@ impl FrequentDemand {
         })
     }
 
-    /// Asks for the events of `kinds`, and where they are `filtered` not for those of cgroups that
-    /// are excluded.
+    /// Makes the programs send the events of `kinds` and no others. If `filtered`, they leave out those of the excluded
+    /// cgroups.
     ///
     /// # Errors
-    /// Where the map cannot be written.
+    /// The map cannot be written.
     pub fn set(
         &mut self,
         kinds: impl IntoIterator<Item = RecordKind>,
@@ -111,17 +110,17 @@ impl FrequentDemand {
         self.wanted.set(0, bits | filter, 0)
     }
 
-    /// Events of the cgroup are not wanted, wherever they are filtered.
+    /// Excludes a cgroup, whose events no watcher wants.
     ///
     /// # Errors
-    /// Where the map is full: the cgroup's events go on to come.
+    /// The map is full: the programs still send the cgroup's events.
     pub fn exclude(&mut self, cgroup: CgroupKey) -> Result<(), MapError> {
         self.excluded.insert(Plain(cgroup), 1, 0)
     }
 
-    /// Events of the cgroup are wanted again, or the cgroup is gone.
+    /// Ends the exclusion of a cgroup, because a watcher wants its events or the cgroup is gone.
     pub fn include(&mut self, cgroup: CgroupKey) {
-        // One that was not excluded cannot be removed.
+        // The removal fails only where the cgroup is not excluded.
         let _ = self.excluded.remove(&Plain(cgroup));
     }
 }
@@ -153,7 +152,7 @@ mod tests {
             write(ring, time);
         }
         assert_eq!([next(), next()], [Some(10), Some(20)]);
-        // Later in the third ring than what is next, and older.
+        // These are written to the third ring after the record that is next, but the first of them is older.
         write(2, 25);
         write(2, 50);
         let rest = [next(), next(), next(), next(), next()];

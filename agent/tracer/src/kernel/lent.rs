@@ -1,25 +1,30 @@
-//! Entries of the kernel's maps that are lent: all but those of the own cgroups of root's containers. Lent ones are half of them
-//! together, so that root's find room however many cgroups with init processes a user or a container makes.
+//! Which entries of the kernel's maps are lent: all but those of the own cgroups of root's containers.
+//!
+//! At most half of a map's entries are lent at a time. So root's containers find room, however many cgroups with init
+//! processes a user or a container makes.
 
 use std::collections::{BTreeMap, HashMap};
 
 use agent_ebpf::{COUNTED_CGROUPS, CgroupKey};
 
+/// The most entries that are lent at a time.
 const AT_MOST: usize = COUNTED_CGROUPS as usize / 2;
 
-/// The entries of the kernel's maps that borrowers use, each borrower's in the order of use.
+/// The lent entries, by cgroup and by borrower.
 #[derive(Debug, Default)]
 pub struct Lent {
+    /// The number of the last loan. Loans are numbered in their order.
     next: u64,
+    /// The borrower and the number of the loan, by the cgroup.
     by_key: HashMap<CgroupKey, (u64, u64)>,
-    /// The entries in the order in which they were lent.
+    /// The cgroups of each borrower, by the number of the loan.
     by_borrower: BTreeMap<u64, BTreeMap<u64, CgroupKey>>,
 }
 
 impl Lent {
-    /// Lends an entry to `key`, a cgroup of `borrower`, which is a number that no other borrower has.
+    /// Lends an entry to `borrower` for its cgroup `key`. Each borrower has a number that no other borrower has.
     pub fn lend(&mut self, key: CgroupKey, borrower: u64) {
-        // A cgroup of nobody's may have become a user's or root's.
+        // The cgroup may have belonged to another borrower before.
         self.remove(key);
         self.next += 1;
         self.by_key.insert(key, (borrower, self.next));
@@ -27,7 +32,7 @@ impl Lent {
         places.insert(self.next, key);
     }
 
-    /// Takes an entry back when too many are lent: the oldest of the borrower with the most.
+    /// If too many entries are lent, takes back the oldest one of the borrower with the most, and returns its cgroup.
     pub fn surplus(&mut self) -> Option<CgroupKey> {
         if self.by_key.len() <= AT_MOST {
             return None;
@@ -39,7 +44,7 @@ impl Lent {
         Some(oldest)
     }
 
-    /// Notes that the entry does not exist or is not lent.
+    /// Notes that the entry of `key` is not lent, or does not exist.
     pub fn remove(&mut self, key: CgroupKey) {
         let Some((borrower, number)) = self.by_key.remove(&key) else {
             return;
@@ -81,12 +86,12 @@ mod tests {
         }
         assert_eq!(lend(3, other), Some(key(10)));
         assert_eq!(lend(9_999_999, one), Some(key(11)));
-        // What is gone, or root's, makes room.
+        // An entry that is gone, or belongs to root, makes room.
         all.remove(key(2));
         all.remove(key(2));
         all.lend(key(4), 4);
         assert_eq!(all.surplus(), None);
-        // Told twice is once.
+        // A cgroup that is lent twice is one loan, of the later borrower.
         all.lend(key(4), other);
         assert_eq!(all.surplus(), None);
         assert_eq!(all.by_key.len(), AT_MOST);

@@ -1,8 +1,7 @@
-//! The BPF object that the build made: its maps, made in the kernel, and its programs, ready to be
-//! loaded.
+//! The BPF object that the build made: creates its maps in the kernel, and prepares its programs for loading.
 //!
-//! aya's own loader parses the type information of the whole kernel each time, for 50 ms and 50 MB;
-//! here only what is traced is looked up ([`super::btf`]).
+//! aya's own loader parses the type information of the whole kernel at each start, which takes 50 ms and 50 MB. This
+//! module gets by with the few names that [`super::btf`] looks up.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -26,7 +25,7 @@ use super::config::KernelFacts;
 /// The bytes of the object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
 
-/// Maps whose contents a later process goes on with.
+/// The maps that are pinned, so that a later process of the agent continues with their contents.
 const PINNED: &[&str] = &[
     "ACTIVE",
     "BASELINES",
@@ -38,7 +37,7 @@ const PINNED: &[&str] = &[
     "OOM_KILLS",
 ];
 
-/// Why the object is of no use.
+/// Why the object's maps cannot be created, or its programs prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("the BPF object is broken")]
@@ -55,7 +54,7 @@ pub enum ObjectError {
         "--pin-path {0}: maps cannot be pinned here; pass a directory on a bpffs (mount -t bpf bpf /sys/fs/bpf)"
     )]
     PinDirectory(PathBuf, #[source] io::Error),
-    #[error("{0}: pinned by an agent that counted otherwise; remove it")]
+    #[error("{0}: pinned by another version of the agent, with other counters; remove it")]
     StalePin(PathBuf, #[source] io::Error),
     #[error("{0}: a link, or pinned by another user; remove it, or pass another --pin-path")]
     ForeignPin(PathBuf),
@@ -64,14 +63,14 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
-    /// Whether the kernel does not let this process make maps.
+    /// Whether the kernel does not permit this process to create maps.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Map(MapError::CreateError { io_error, .. })
             if io_error.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
-/// The object, in the kernel as far as it can be without its programs.
+/// The object: its maps are in the kernel, its programs are not loaded yet.
 pub struct BpfObject {
     maps: HashMap<String, Map>,
     /// The rings of frequent records.
@@ -89,10 +88,11 @@ pub struct Code {
 }
 
 impl BpfObject {
-    /// Makes the maps, or takes them from where an earlier process pinned them.
+    /// Creates the maps, or opens those that an earlier process pinned in the directory `pins`. New maps are pinned
+    /// there.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// The kernel refuses a map, or a map cannot be pinned.
     pub fn new(facts: &KernelFacts, pins: Option<&Path>) -> Result<Self, ObjectError> {
         let config = &facts.config;
         if let Some(directory) = pins {
@@ -114,7 +114,7 @@ impl BpfObject {
             descriptors.push((name.clone(), descriptor(&data)?));
             maps.insert(name.clone(), Map::from_map_data(data)?);
         }
-        // Programs name maps by the descriptors that this keeps until they are loaded.
+        // The programs refer to maps by these descriptors. `descriptors` keeps them open until the programs are loaded.
         let named = descriptors.iter().zip(&definitions);
         let named = named
             .map(|((name, descriptor), (_, map))| (name.as_str(), descriptor.as_raw_fd(), map));
@@ -134,8 +134,10 @@ impl BpfObject {
         })
     }
 
+    /// Takes the ring `name` out of the object.
+    ///
     /// # Errors
-    /// Where there is no ring of this name, or no descriptor is left.
+    /// There is no ring of this name, or the process has no descriptor left.
     pub fn take_ring(&mut self, name: &'static str) -> Result<OwnedFd, ObjectError> {
         let Map::RingBuf(ring) = self.take(name)? else {
             return Err(ObjectError::NoMap(name));
@@ -145,13 +147,15 @@ impl BpfObject {
     }
 
     /// # Errors
-    /// Where there is none of this name.
+    /// There is no map of this name.
     fn take(&mut self, name: &'static str) -> Result<Map, ObjectError> {
         self.maps.remove(name).ok_or(ObjectError::NoMap(name))
     }
 
+    /// Takes the map `name` out of the object.
+    ///
     /// # Errors
-    /// Where there is none of this name, or it is of another type.
+    /// There is no map of this name, or it is of another type.
     pub fn take_map<T: TryFrom<Map, Error = MapError>>(
         &mut self,
         name: &'static str,
@@ -159,6 +163,7 @@ impl BpfObject {
         Ok(T::try_from(self.take(name)?)?)
     }
 
+    /// The code of a program.
     pub fn code(&self, program: &str) -> Option<&Code> {
         self.programs.get(program)
     }
@@ -179,8 +184,8 @@ fn programs(object: aya_obj::Object, cast: Option<u32>) -> HashMap<String, Code>
     programs.collect()
 }
 
-/// Puts `bpf_rdonly_cast`, whose BTF id is `cast`, where the programs call it; where the kernel has none, what its argument is
-/// moves to where its result would be.
+/// Replaces each call of [`CAST`] by one of `bpf_rdonly_cast`, whose BTF id is `cast`. If the kernel does not have that
+/// function, a move of the first argument into the result's register takes its place.
 fn set_casts(instructions: &mut [bpf_insn], cast: Option<u32>) {
     const CALL: u8 = (BPF_JMP | BPF_CALL) as u8;
     const MOVE: u8 = (BPF_ALU64 | BPF_MOV | BPF_X) as u8;
@@ -206,7 +211,7 @@ fn descriptor(map: &MapData) -> Result<OwnedFd, ObjectError> {
     Ok(descriptor.map_err(MapError::from)?)
 }
 
-/// The array of rings of frequent records, which the programs' source has no type for.
+/// The array of the rings of frequent records. aya has no type for an array of maps in the programs' source.
 const FREQUENT: &str = "FREQUENT";
 
 fn make_rings(number: u32) -> Result<Vec<MapData>, ObjectError> {
@@ -227,7 +232,7 @@ fn make_array_of(rings: &[MapData], definition: &aya_obj::Map) -> Result<MapData
     Ok(MapData::from_fd(array)?)
 }
 
-/// The map of this name: the pinned one, else a new one.
+/// Opens the pinned map of this name if there is one of the same layout, else creates the map.
 fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, ObjectError> {
     let pin = pins
         .filter(|_| PINNED.contains(&name))
@@ -241,7 +246,7 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
             return Ok(data);
         }
         tracing::warn!(
-            "--pin-path: {} is of an agent that counted otherwise: what it counted is dropped",
+            "--pin-path: {} was pinned by another version of the agent, with other counters: its counts are dropped",
             pin.display()
         );
         std::fs::remove_file(pin).map_err(|error| ObjectError::StalePin(pin.clone(), error))?;
@@ -261,7 +266,10 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
     Ok(data)
 }
 
-/// Whether a pin is there. What another user pinned, or linked there, is never taken for what this one counted.
+/// Whether there is a pin of this user.
+///
+/// # Errors
+/// There is a link, or a pin of another user: their contents are never taken for this user's counts.
 fn is_ours(pin: &Path) -> Result<bool, ObjectError> {
     match std::fs::symlink_metadata(pin) {
         Ok(found) if found.is_file() && found.uid() == user() => Ok(true),
@@ -274,7 +282,10 @@ fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Makes the directory, on a bpffs and nowhere else.
+/// Creates the directory for the pins.
+///
+/// # Errors
+/// It is not on a bpffs, is a link, or others may change it.
 fn make_pin_directory(directory: &Path) -> io::Result<()> {
     /// `include/uapi/linux/magic.h`
     const BPF_FS_MAGIC: u32 = 0xcafe_4a11;

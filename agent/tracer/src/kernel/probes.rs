@@ -1,4 +1,4 @@
-//! Which probes there are, by which mechanisms each can run, and which one it runs by.
+//! The probes, the mechanisms by which each can be attached, and the state of each.
 
 use agent_model::text;
 use serde::Serialize;
@@ -6,15 +6,15 @@ use serde::Serialize;
 use super::config::MARK_VICTIM;
 use super::program::{Hook, ProbeError};
 
-/// How a probe comes to run.
+/// A mechanism by which the kernel runs a probe's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// A BPF trampoline (`fentry`, `fexit`): costs nothing except where it is hit.
+    /// A BPF trampoline (`fentry`, `fexit`). It costs nothing except where the kernel runs it.
     Trampoline,
-    /// A BTF tracepoint (`tp_btf`): costs nothing except where it is hit.
+    /// A BTF tracepoint (`tp_btf`). It costs nothing except where the kernel runs it.
     Btf,
-    /// A system call's tracepoint: while one is attached, every system call of the host pays.
+    /// A system call's tracepoint. While one is attached, every system call of the host takes longer.
     Syscall,
 }
 
@@ -37,7 +37,7 @@ impl Mechanism {
 pub struct MechanismPrograms {
     /// The mechanism.
     pub mechanism: Mechanism,
-    /// Program, and what it hooks, in the order of attachment.
+    /// The programs and what each hooks, in the order of attachment.
     pub programs: &'static [(&'static str, Hook)],
     /// Further programs, attached if the kernel has what they hook.
     pub where_found: &'static [(&'static str, Hook)],
@@ -57,33 +57,33 @@ impl MechanismPrograms {
         self
     }
 
-    /// All that it may hook.
+    /// The hooks of all programs.
     pub fn hooks(&self) -> impl Iterator<Item = Hook> {
         let programs = self.programs.iter().chain(self.where_found);
         programs.map(|(_, hook)| *hook)
     }
 }
 
-/// What sees one kind of event.
+/// A probe: the programs that see one kind of event.
 #[derive(Debug)]
 pub struct Probe {
     /// The name in `agent doctor` and metrics.
     pub name: &'static str,
-    /// How it can be attached, best first.
+    /// The mechanisms by which it can be attached, the best first.
     pub ways: &'static [MechanismPrograms],
     /// What the agent does not see without it.
     pub loss: &'static str,
 }
 
 impl Probe {
-    /// The way by this mechanism.
+    /// The programs for this mechanism, if the probe has it.
     pub fn way(&self, mechanism: Mechanism) -> Option<&'static MechanismPrograms> {
         self.ways.iter().find(|way| way.mechanism == mechanism)
     }
 }
 
-/// All probes, in the order of attachment: cgroups first, so that no event comes from a cgroup
-/// that was born unseen.
+/// All probes, in the order of attachment. Those of cgroups are first, so that no event comes from a cgroup whose
+/// creation no probe saw.
 pub const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup_mkdir",
@@ -118,7 +118,7 @@ pub const PROBES: &[Probe] = &[
             Mechanism::Btf,
             &[("attach", Hook::Tracepoint("btf_trace_cgroup_attach_task"))],
         )],
-        loss: "who comes into a container from outside: engines' runtimes show as escapes",
+        loss: "processes that enter a container from outside: engines' runtimes are reported as escapes",
     },
     Probe {
         name: "fork",
@@ -134,7 +134,7 @@ pub const PROBES: &[Probe] = &[
             Mechanism::Btf,
             &[("exec", Hook::Tracepoint("btf_trace_sched_process_exec"))],
         )],
-        loss: "execs, which process is a container's first, whose namespaces a setns enters, and escapes",
+        loss: "execs, which process is a container's init process, whose namespaces a setns enters, and escapes",
     },
     Probe {
         name: "exit",
@@ -206,19 +206,19 @@ pub const PROBES: &[Probe] = &[
     },
 ];
 
-/// What became of a probe.
+/// Whether a probe is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ProbeState {
     /// It is attached.
     Attached,
-    /// Not asked for.
+    /// The user's choice leaves no mechanism to try.
     Off,
     /// No mechanism works.
     Failed {
         /// The name of the errno, where there is one.
         errno: Option<String>,
-        /// Why, with the errno's name.
+        /// The error of the last mechanism that was tried.
         reason: String,
     },
 }
@@ -230,7 +230,7 @@ pub struct PassedOver {
     pub mechanism: Mechanism,
     /// The name of the errno, where there is one.
     pub errno: Option<String>,
-    /// Why.
+    /// The error.
     pub reason: String,
 }
 
@@ -245,7 +245,7 @@ impl PassedOver {
     }
 }
 
-/// A probe and what became of it.
+/// A probe and its state.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProbeStatus {
     /// The probe's name.
@@ -255,9 +255,9 @@ pub struct ProbeStatus {
     /// Whether it is attached.
     #[serde(flatten)]
     pub state: ProbeState,
-    /// Better mechanisms, and why it is none of them.
+    /// The mechanisms that were tried before, and why they do not work.
     pub passed_over: Vec<PassedOver>,
-    /// What is not seen without it.
+    /// What the agent does not see without the probe.
     pub loss: &'static str,
 }
 

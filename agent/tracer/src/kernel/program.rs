@@ -1,4 +1,4 @@
-//! One program: what it hooks, how it is loaded, and how it is attached.
+//! One BPF program: what it hooks, how it is loaded, and how it is attached.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,8 +25,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The kernel's numbers of the type of program and of the attachment
-    /// (`include/uapi/linux/bpf.h`).
+    /// The numbers of the program type and of the attach type (`include/uapi/linux/bpf.h`).
     fn numbers(self) -> (u32, u32) {
         const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
         const BPF_PROG_TYPE_TRACING: u32 = 26;
@@ -39,7 +38,7 @@ impl Hook {
         }
     }
 
-    /// What is hooked, in the kernel's type information.
+    /// The name of what is hooked, in the kernel's type information; `None` where it has no type there.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Tracepoint(it) | Self::Entry(it) | Self::Exit(it) | Self::Iterator(it) => {
@@ -49,7 +48,7 @@ impl Hook {
         }
     }
 
-    /// The id of what is hooked; 0 where it has none.
+    /// The BTF id of what is hooked; 0 where it has no type.
     fn traced(self, facts: &KernelFacts) -> Result<u32, ProbeError> {
         let Some(name) = self.name() else {
             return Ok(0);
@@ -79,12 +78,12 @@ pub enum ProbeError {
     #[error("the kernel refuses the program {program}{said}")]
     Load {
         program: &'static str,
-        /// The verifier's last words, if it came to any.
+        /// The last line of the verifier's log, if there is one.
         said: String,
         #[source]
         error: io::Error,
     },
-    #[error("the kernel's tracepoint does not give the task; a newer kernel does")]
+    #[error("this kernel's tracepoint does not pass the task; that of newer kernels does")]
     Prototype,
     #[error("tracefs has no event syscalls/{0}")]
     Event(&'static str, #[source] io::Error),
@@ -106,17 +105,17 @@ impl ProbeError {
     }
 }
 
-/// What programs are loaded from.
+/// The object and the kernel's facts, from which programs are loaded.
 #[derive(Clone, Copy)]
 pub struct Loader<'a> {
-    /// The loaded maps.
+    /// The object with the maps and the programs' code.
     pub object: &'a BpfObject,
-    /// What this kernel's type information says.
+    /// The offsets and ids that this kernel's type information has.
     pub facts: &'a KernelFacts,
 }
 
 impl Loader<'_> {
-    /// Loads a program. Nothing is attached.
+    /// Loads a program, without attaching it.
     ///
     /// # Errors
     /// The kernel refuses it, or does not have what it hooks.
@@ -138,16 +137,16 @@ impl Loader<'_> {
         })
     }
 
-    /// Whether the kernel has what the program hooks, by its type information.
+    /// Whether the kernel's type information has what a program hooks.
     pub fn has(self, hook: Hook) -> bool {
         hook.traced(self.facts).is_ok()
     }
 }
 
-/// Attaches a loaded program, until the descriptor that comes back is closed.
+/// Attaches a loaded program, until the returned descriptor is closed.
 ///
 /// # Errors
-/// Where the kernel refuses, or has no such event.
+/// The kernel refuses, or has no such event.
 pub fn attach(name: &'static str, hook: Hook, program: &OwnedFd) -> Result<OwnedFd, ProbeError> {
     let program = program.as_fd();
     let attached = match hook {
@@ -160,14 +159,15 @@ pub fn attach(name: &'static str, hook: Hook, program: &OwnedFd) -> Result<Owned
     attached.map_err(|error| ProbeError::Attach(name, error))
 }
 
-/// What the verifier says last of a program that it refuses, as the end of a sentence.
+/// Returns the last line of the verifier's log about a program that it refused, with a colon before it. Empty if there
+/// is none.
 fn last_words(program: &agent_sys::bpf::Program<'_>, error: &io::Error) -> String {
-    // What this process, or this kernel, may not do at all the verifier does not look at. A buffer
-    // as large as this one would stay resident once several were freed.
+    // Without the permission to load programs, the verifier does not run, and has no log. The buffer is worth avoiding:
+    // it is so large that its memory stays resident after several of them were freed.
     if error.raw_os_error() == Some(libc::EPERM) {
         return String::new();
     }
-    // Older kernels keep the beginning of what does not fit.
+    // The log must fit whole: older kernels keep the beginning of one that does not.
     const LOG_BYTES: usize = 16 << 20;
     let mut log = vec![0; LOG_BYTES];
     let _ = agent_sys::bpf::load_program(program, &mut log);
@@ -179,8 +179,10 @@ fn last_words(program: &agent_sys::bpf::Program<'_>, error: &io::Error) -> Strin
     last.map_or_else(String::new, |line| format!(": {line}"))
 }
 
-/// tracefs, mounted for this alone and attached to no directory: it may not be mounted on the host,
-/// and the host's mounts stay as they are.
+/// Opens a new mount of tracefs that is attached to no directory.
+///
+/// The host may have no tracefs mounted, and its mounts stay as they are. The mount disappears when the descriptor is
+/// closed.
 ///
 /// # Errors
 /// fsopen(2)'s and fsmount(2)'s; EPERM without CAP_SYS_ADMIN.

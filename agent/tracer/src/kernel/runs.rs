@@ -1,4 +1,6 @@
-//! The kernel's counts of runs of each probe's programs: it skips a program on a CPU where another task was preempted in it.
+//! The kernel's statistics of the programs: how often each ran, and how often the kernel skipped it.
+//!
+//! The kernel skips a program on a CPU where another task was preempted in that program.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -6,21 +8,21 @@ use std::path::Path;
 
 use agent_host::fdinfo;
 
-/// The rows of proc_pid_fdinfo(5). Kernels before 5.12 have not all of them.
+/// The rows of proc_pid_fdinfo(5) that are read. Kernels before 5.12 do not have all of them.
 const ROWS: [&str; 3] = ["recursion_misses:", "run_cnt:", "run_time_ns:"];
 
-/// What the programs of a probe did so far, together.
+/// The statistics of all programs of a probe together, since they were loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// Runs that were skipped.
+    /// The runs that the kernel skipped.
     pub missed: u64,
-    /// How often the programs ran.
+    /// The runs. The kernel counts them only while `kernel.bpf_stats_enabled` is 1 (bpf(2), BPF_ENABLE_STATS).
     pub count: u64,
-    /// How long they ran in all.
+    /// The time that the runs took in all, in nanoseconds. The kernel measures it only while it counts runs.
     pub nanoseconds: u64,
 }
 
-/// The programs of the attached probes. To ask the kernel about them needs no lock.
+/// The programs of the attached probes. Their statistics can be read without a lock.
 #[derive(Debug)]
 pub struct Programs(Vec<(&'static str, OwnedFd)>);
 
@@ -30,7 +32,7 @@ impl Programs {
         Self(programs)
     }
 
-    /// By probe; what cannot be read counts for nothing.
+    /// Reads the statistics of each probe from `/proc` below `root`. A row that cannot be read counts as 0.
     pub fn runs(&self, root: &Path) -> HashMap<&'static str, Runs> {
         let mut sums: HashMap<&'static str, Runs> = HashMap::new();
         for (probe, program) in &self.0 {
@@ -73,7 +75,7 @@ mod tests {
                 &*path(1),
                 "recursion_misses:\t4\nrun_cnt:\t20\nrun_time_ns:\t200\n",
             ),
-            // Of an older kernel.
+            // As an older kernel reports it.
             (&*path(2), "run_cnt:\t5\n"),
         ]);
         let runs = Programs::new(all.into()).runs(root.path());

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 /// The format since glibc 2.2.
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
-/// The format before, which the one above may follow.
+/// The older format. A file in this format may contain the newer one after it.
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 
-/// Files of one library: one for each kind of processor.
+/// The most files of one library. The cache has one for each kind of processor.
 const MOST_FOUND: usize = 64;
 
-/// Bytes of a path (`PATH_MAX`).
+/// The most bytes of a path, with its NUL (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
 
 const OLD_HEADER: usize = 16;
@@ -20,7 +20,7 @@ const OLD_ENTRY: usize = 12;
 const HEADER: usize = 48;
 const ENTRY: usize = 24;
 
-/// The files that the cache has for a library, each for other processors. None where the cache is damaged.
+/// Returns the files that the cache has for a library, each for another kind of processor. A damaged cache has none.
 ///
 /// Integers are in this machine's byte order, as the loader reads them.
 pub(super) fn find(cache: &[u8], library: &OsStr) -> Vec<PathBuf> {
@@ -39,7 +39,7 @@ pub(super) fn find(cache: &[u8], library: &OsStr) -> Vec<PathBuf> {
     found.take(MOST_FOUND).collect()
 }
 
-/// From the magic of the newest format on: strings are counted from there.
+/// Returns the cache from the magic of the newest format on. The offsets of strings count from there.
 fn newest_format(cache: &[u8]) -> Option<&[u8]> {
     if cache.starts_with(MAGIC) {
         return Some(cache);

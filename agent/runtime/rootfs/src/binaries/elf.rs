@@ -12,17 +12,17 @@ use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 use object::read::{ReadCache, ReadRef};
 use object::{Endian, Endianness};
 
-/// Libraries that one file may need: more than any has.
+/// The most libraries that one file may need. No real file needs as many.
 const MOST_NEEDED: usize = 4096;
 
-/// Longest string of the dynamic section that is read.
+/// The longest string of the dynamic section, in bytes. The crate's cache accepts at most 4096.
 const LONGEST: u64 = 64 * 1024;
 
-/// Bytes of a file that are read to know what it needs; its headers say how many, and may lie. The kernel takes 64 KiB of
-/// program headers.
+/// The most bytes of a file that are read to find out what it needs. The file's headers, which may lie, say how many to
+/// read. The kernel accepts 64 KiB of program headers.
 const MOST_READ: u64 = 1024 * 1024;
 
-/// What a program and its libraries have in common.
+/// The architecture that a program and its libraries have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ElfTarget {
     pub bits: u8,
@@ -31,26 +31,26 @@ pub(super) struct ElfTarget {
     pub machine: u16,
 }
 
-/// What an ELF file says to its loader.
+/// The parts of an ELF file that its loader uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ElfFile {
     pub kind: ElfTarget,
-    /// The loader, in a program that has one.
+    /// The path of the loader (`PT_INTERP`), if the program has one.
     pub interpreter: Option<PathBuf>,
-    /// The libraries, by name.
+    /// The names of the libraries that the file needs (`DT_NEEDED`).
     pub needed: Vec<OsString>,
-    /// What others call it where they need it.
+    /// The name by which other files need this one (`DT_SONAME`).
     pub name: Option<OsString>,
     /// `DT_RPATH`, as it is written.
     pub rpath: Option<OsString>,
     /// `DT_RUNPATH`, as it is written.
     pub runpath: Option<OsString>,
-    /// Whether the directories that every program has are not for it (`DF_1_NODEFLIB`).
+    /// Whether the loader ignores its default directories for this file's libraries (`DF_1_NODEFLIB`).
     pub own_directories_only: bool,
 }
 
 impl ElfFile {
-    /// Bytes of its names.
+    /// Returns the number of bytes of all names in the file.
     pub(super) fn bytes(&self) -> usize {
         let interpreter = self.interpreter.as_deref().map(Path::as_os_str);
         let single = [&self.name, &self.rpath, &self.runpath].map(Option::as_deref);
@@ -60,10 +60,10 @@ impl ElfFile {
     }
 }
 
-/// What an ELF file says; `None` where it is no ELF file.
+/// Reads an ELF file; `None` where it is not one.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The file is damaged. The error says what is wrong.
 pub(super) fn read(file: &File) -> Result<Option<ElfFile>, &'static str> {
     let cache = ReadCache::new(file);
     let left = Cell::new(MOST_READ);
@@ -87,7 +87,7 @@ pub(super) fn read(file: &File) -> Result<Option<ElfFile>, &'static str> {
     }
 }
 
-/// A file of which so much is read, and no more.
+/// A file of which at most `left` more bytes are read.
 #[derive(Clone, Copy)]
 struct BoundedBytes<'a> {
     cache: &'a ReadCache<&'a File>,
@@ -112,7 +112,7 @@ impl<'a> ReadRef<'a> for BoundedBytes<'a> {
     }
 
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        // The cache reads 4096 of them at most.
+        // The cache reads at most 4096 bytes.
         let bytes = self.cache.read_bytes_at_until(range, delimiter)?;
         self.spend(bytes.len() as u64 + 1)?;
         Ok(bytes)
@@ -159,9 +159,9 @@ where
     Ok(object)
 }
 
-/// Where the strings of the dynamic section are in the file.
+/// The position of the dynamic section's strings in the file.
 struct StringTable<Elf: FileHeader> {
-    /// None: it has none, or they are in no segment.
+    /// The offset of the strings; `None` where there are none, or no segment contains them.
     offset: Option<u64>,
     size: u64,
     header: std::marker::PhantomData<Elf>,

@@ -1,4 +1,4 @@
-//! What the files of programs and of their loader can hold, for a fuzzer.
+//! Reads untrusted programs and caches of their loader, for a fuzzer.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub fn elf(bytes: &[u8]) {
     }
 }
 
-/// Looks for a library in a cache of the loader's.
+/// Searches the loader's cache for a library.
 pub fn library_cache(bytes: &[u8], library: &OsStr) {
     let _ = cache::find(bytes, library);
 }

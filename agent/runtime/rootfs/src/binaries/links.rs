@@ -7,10 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// As the kernel: path_resolution(7).
+/// The most symbolic links on a path, as in the kernel (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// Paths of which every directory is one, and no link.
+/// A link or a file. The directories in its path are no symbolic links.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PathEntry {
     Link { path: PathBuf, target: PathBuf },
@@ -22,10 +22,10 @@ enum PathStep {
     Up,
 }
 
-/// The links that the absolute `path` leads through, and the file at its end.
+/// Returns the links that the absolute `path` leads through, and the file at its end.
 ///
 /// # Errors
-/// It leads nowhere, or to a directory.
+/// The path leads to nothing, or to a directory.
 pub(super) fn follow(path: &Path) -> io::Result<Vec<PathEntry>> {
     let mut pieces = Vec::new();
     let mut steps: VecDeque<PathStep> = steps(path).collect();

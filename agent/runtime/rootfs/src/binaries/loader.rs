@@ -1,6 +1,6 @@
 //! Finds the libraries that a program's loader will load, as ld.so(8) and musl's `ldso/dynlink.c` do.
 //!
-//! This module reads the files. ldd runs the program instead, which one does only with a program that one trusts.
+//! This module only reads the files. ldd(1) may run the program instead, which is safe only with a trusted program.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -16,24 +16,24 @@ use super::elf::{self, ElfFile, ElfTarget};
 use super::tokens::LoaderTokens;
 use crate::Error;
 
-/// Files that one program may have loaded: more than any does.
+/// The most files that one program may load. No real program loads as many.
 const MOST_FILES: usize = 4096;
 
-/// Bytes of what all of them say to the loader.
+/// The most bytes of names in all these files.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Places that are looked in for all libraries of one program.
+/// The most look-ups for all libraries of one program.
 const MOST_LOOKS: usize = 100_000;
 
-/// Bytes of a path (`PATH_MAX`).
+/// The most bytes of a path, with its NUL (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
 
-/// Bytes of the file that says where libraries are.
+/// The most bytes of the file that says where libraries are.
 const LARGEST_SETTINGS: u64 = 4 * 1024 * 1024;
 
 const CACHE: &str = "/etc/ld.so.cache";
 
-/// Libraries that are part of musl's loader itself.
+/// How the names of the libraries begin that are part of musl's loader itself.
 const WITHIN_MUSL: [&str; 7] = [
     "libc.",
     "libpthread.",
@@ -44,19 +44,19 @@ const WITHIN_MUSL: [&str; 7] = [
     "libxnet.",
 ];
 
-/// What a program needs to run beside itself.
+/// The files that a program needs besides itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// The loader, and the libraries.
+    /// The loader and the libraries.
     pub files: Vec<PathBuf>,
-    /// What the loader reads to find them, where it is there.
+    /// The files that the loader reads to find the libraries. They need not exist.
     pub settings: Vec<PathBuf>,
 }
 
-/// What `program`, of which `object` was read, needs.
+/// Finds the files that `program` needs. `object` was read from it.
 ///
 /// # Errors
-/// A library is nowhere, or not whole.
+/// A library is missing or damaged, or the program exceeds a limit of this module.
 pub(super) fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
     let Some(interpreter) = object.interpreter.clone() else {
         return Ok(Needs::default());
@@ -78,7 +78,7 @@ pub(super) fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
         by: program.to_owned(),
         searched: "the path that it says".to_owned(),
     })?;
-    // What is called as the loader is, is the loader.
+    // A library with the loader's name is the loader.
     search.names.extend(own.name);
     search.add(program.to_owned(), object, None)?;
     let mut next = 0;
@@ -98,12 +98,12 @@ pub(super) fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
     })
 }
 
-/// The C library whose loader it is.
+/// The C library that the loader is from.
 #[derive(Debug)]
 enum LoaderFamily {
     Glibc,
     Musl {
-        /// As its loader is called: `x86_64`.
+        /// The architecture in the loader's name, as in `x86_64`.
         architecture: String,
     },
 }
@@ -123,7 +123,7 @@ impl LoaderFamily {
         }
     }
 
-    /// The file that says where libraries are.
+    /// Returns the path of the file that says where libraries are.
     fn settings(&self) -> PathBuf {
         match self {
             Self::Glibc => CACHE.into(),
@@ -147,7 +147,7 @@ impl LoaderFamily {
 struct LoadedLibrary {
     path: PathBuf,
     object: ElfFile,
-    /// The index of the first that needed it.
+    /// The index of the first file that needs it; `None` for the program.
     by: Option<usize>,
 }
 
@@ -157,11 +157,11 @@ struct LibrarySearch {
     settings: Vec<u8>,
     kind: ElfTarget,
     loaded: Vec<LoadedLibrary>,
-    /// By which the loader knows what it has.
+    /// The names of the loaded files. The loader loads no name twice.
     names: HashSet<OsString>,
     /// Variants of libraries for newer processors, one of which the loader will take.
     extra: Vec<PathBuf>,
-    /// What all that is loaded says.
+    /// The bytes of names in all loaded files.
     bytes: usize,
     looks: Cell<usize>,
 }
@@ -177,7 +177,7 @@ impl LibrarySearch {
         Ok(())
     }
 
-    /// Counts a place that is looked in.
+    /// Counts a look-up.
     fn look(&self) -> Result<(), Error> {
         self.looks.set(self.looks.get() + 1);
         if self.looks.get() > MOST_LOOKS {
@@ -198,7 +198,7 @@ impl LibrarySearch {
         }
     }
 
-    /// Finds the library `name`, which the loaded file `by` needs, unless it was found.
+    /// Finds the library `name`, which the loaded file `by` needs, unless it is loaded already.
     fn need(&mut self, name: OsString, by: usize) -> Result<(), Error> {
         if self.family.has_within(&name) || !self.names.insert(name.clone()) {
             return Ok(());
@@ -270,7 +270,7 @@ impl LibrarySearch {
         Ok(first)
     }
 
-    /// The directories that `DT_RPATH` and `DT_RUNPATH` name for what the loaded file `by` needs.
+    /// Returns the directories that `DT_RPATH` and `DT_RUNPATH` name for the libraries of the loaded file `by`.
     fn given_directories(&self, by: usize) -> Result<Vec<PathBuf>, Error> {
         let object = &self.loaded[by].object;
         let musl = matches!(self.family, LoaderFamily::Musl { .. });
@@ -281,7 +281,8 @@ impl LibrarySearch {
         let mut at = Some(by);
         while let Some(index) = at {
             let object = &self.loaded[index].object;
-            // glibc passes over the DT_RPATH of what has a DT_RUNPATH; musl takes either, of all that led here.
+            // glibc ignores the DT_RPATH of a file that has a DT_RUNPATH. musl takes either, of each file on the way
+            // from `by` to the program.
             let given = match (&object.runpath, musl) {
                 (Some(runpath), true) => Some(runpath),
                 (Some(_), false) => None,
@@ -304,10 +305,11 @@ impl LibrarySearch {
         Ok(directories)
     }
 
-    /// `text` with its words replaced, as it stands in the loaded file `by`; without what is too long for a path.
+    /// Replaces the tokens in `text`, which the loaded file `by` contains. Results that are too long for a path are
+    /// left out.
     fn expand(&self, text: &OsStr, by: usize) -> Result<Vec<PathBuf>, Error> {
         self.look()?;
-        // The loader takes the directory of the file itself where links lead to it.
+        // Links to the file are resolved, as the loader does for the program (/proc/self/exe).
         let path = &self.loaded[by].path;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let origin = path.parent().unwrap_or(Path::new("/"));
@@ -336,7 +338,7 @@ impl LibrarySearch {
     }
 }
 
-/// The ELF file at `path`, where there is one of this kind: a loader passes over others.
+/// Reads the ELF file at `path`; `None` where there is none of this kind. A loader skips other files.
 fn open(path: &Path, kind: ElfTarget) -> Result<Option<ElfFile>, Error> {
     let Ok(file) = regular::open(path, Links::Followed) else {
         return Ok(None);

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::elf::ElfTarget;
 
-/// What the loaders of an architecture have for words in the paths of files.
+/// The values of the dynamic string tokens on an architecture.
 pub(super) struct LoaderTokens {
     /// `EM_*`
     machine: u16,
     bits: u8,
-    /// `$LIB`: with Debian and its kin, then with others. Both are where libraries are looked for at last.
+    /// The values of `$LIB`: that of Debian and its derivatives, then those of others. The loader searches these
+    /// directories last.
     pub libraries: [&'static str; 3],
     /// `$PLATFORM`
     platform: &'static str,
@@ -26,7 +27,7 @@ const TOKENS: [LoaderTokens; 6] = [
     words(243, 64, "lib/riscv64-linux-gnu", "lib64", "riscv64"),
 ];
 
-/// Where nothing is known of an architecture.
+/// The values for an unknown architecture.
 const OTHER: LoaderTokens = words(0, 0, "lib", "lib", "");
 
 const fn words(
@@ -52,8 +53,8 @@ impl LoaderTokens {
         known.unwrap_or(&OTHER)
     }
 
-    /// `text` with the words, braced or not, replaced; `origin` is the directory of the file that has it. `$LIB` is as
-    /// the loader was built, so that there can be several.
+    /// Replaces the tokens in `text`, with or without braces. `origin` is the directory of the file that contains
+    /// `text`. `$LIB` depends on how the loader was built, so there can be several results.
     pub(super) fn replace_in(&self, text: &OsStr, origin: &Path) -> Vec<PathBuf> {
         let text = text.as_bytes();
         let choices = match contains(text, b"$LIB") || contains(text, b"${LIB}") {

@@ -12,32 +12,34 @@ use super::interruption::Stop;
 use super::packed::{self, Unpacked};
 use crate::budget::UnpackBudget;
 
-/// Links to files in an archive that lead on to others.
+/// The most links in an archive that lead from one to the next.
 const MOST_LINKS: usize = 8;
 
-/// Bytes that are read at a time.
+/// The number of bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What a member takes of this process's memory beside its names.
+/// The bytes of this process's memory that a member takes besides its names.
 const MEMBER: usize = 96;
 
-/// An archive that was looked through.
+/// An archive whose members are known.
 pub(super) struct Archive<'a> {
     file: File,
     members: HashMap<PathBuf, Member>,
     stop: &'a dyn Stop,
 }
 
-/// An archive, before it was looked through.
+/// An archive whose members are not known yet.
 pub(super) enum Source<'a> {
     Plain(File),
-    /// What cannot be read twice, or is compressed: a copy of it is wanted.
+    /// A stream that is compressed, or cannot be read twice. The caller has to copy it to a file.
     Copied(Box<dyn Read + 'a>),
 }
 
 impl<'a> Source<'a> {
+    /// Finds out whether the input is to be copied first.
+    ///
     /// # Errors
-    /// It is compressed in a way that is not known here, or cannot be read.
+    /// The compression is not supported, or the input cannot be read.
     pub(super) fn of(input: Input<'a>, stop: &'a dyn Stop) -> Result<Self, Bad> {
         Ok(match input {
             Input::File(mut file) => {
@@ -62,7 +64,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What is read until a signal comes.
+/// A reader that fails once a signal has come.
 struct Checked<'a, R> {
     from: R,
     stop: &'a dyn Stop,
@@ -87,15 +89,15 @@ enum Member {
         offset: u64,
         size: u64,
     },
-    /// The same as another, whose path it is.
+    /// A link to the member with this path.
     Link(PathBuf),
 }
 
 impl<'a> Archive<'a> {
-    /// Looks through the archive.
+    /// Reads the list of the archive's members.
     ///
     /// # Errors
-    /// It is none, or none that is read here.
+    /// The file is not a tar archive, or it has entries that are not supported.
     pub(super) fn new(
         mut file: File,
         stop: &'a dyn Stop,
@@ -114,10 +116,10 @@ impl<'a> Archive<'a> {
         self.members.contains_key(path)
     }
 
-    /// A file's bytes, of which there may be `most`.
+    /// Returns the bytes of a file, of which there may be `most`.
     ///
     /// # Errors
-    /// There is none, or it is larger.
+    /// There is no such file, or it is larger.
     pub(super) fn bytes(&self, path: &Path, most: u64) -> Result<Vec<u8>, Bad> {
         let mut part = self.part(path)?;
         if part.left > most {
@@ -129,10 +131,11 @@ impl<'a> Archive<'a> {
         Ok(bytes)
     }
 
-    /// A file, unpacked where it is compressed; `size` is what something else says of its bytes here.
+    /// Returns a reader of a file, which decompresses it if necessary. `size` is the number of bytes in the archive,
+    /// according to the manifest.
     ///
     /// # Errors
-    /// There is none, it has another size, or it is compressed in a way that is not known here.
+    /// There is no such file, it has another size, or its compression is not supported.
     pub(super) fn unpacked(
         &self,
         path: &Path,
@@ -173,12 +176,12 @@ impl<'a> Archive<'a> {
         }
         Err(Bad::at(
             path,
-            "not in the archive, though the archive speaks of it",
+            "not in the archive, though the archive refers to it",
         ))
     }
 }
 
-/// The files in an archive. Their bytes are counted when they are unpacked.
+/// Returns the files in an archive. Their bytes are taken from the budget only when they are unpacked.
 fn members(
     file: &File,
     stop: &dyn Stop,
@@ -220,7 +223,7 @@ fn members(
     Ok(members)
 }
 
-/// Where a link leads to; None where that is outside.
+/// Returns the path that a symbolic link leads to; `None` where that is outside of the archive.
 fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
     let mut at = path.parent()?.to_owned();
     for component in to.components() {
@@ -234,7 +237,7 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
     Some(at)
 }
 
-/// Copies into a file, each chunk once there is room for it.
+/// Copies a stream into a file. Takes each chunk from the budget before it writes the chunk.
 pub(super) fn fill(
     mut file: &File,
     mut from: impl Read,
@@ -254,7 +257,7 @@ pub(super) fn fill(
     Ok(())
 }
 
-/// Some bytes of a file.
+/// A range of the archive's bytes.
 struct Part<'a> {
     archive: &'a Archive<'a>,
     at: u64,

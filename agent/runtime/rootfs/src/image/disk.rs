@@ -24,28 +24,28 @@ use rustix::process::{WaitOptions, geteuid, getpid, waitpid};
 use crate::budget::UnpackBudget;
 use crate::inside::names;
 
-/// Where those of root are.
+/// Where root's directories are.
 const OF_ROOT: &str = "/var/lib/agent/images";
 
-/// Where those of others are, below their home directory.
+/// Where the directories of other users are, below their home directories.
 const OF_OTHERS: &str = ".local/share/agent/images";
 
-/// File systems that are memory (`TMPFS_MAGIC`, `RAMFS_MAGIC`).
+/// The file systems in memory (`TMPFS_MAGIC`, `RAMFS_MAGIC`).
 const MEMORY: [FsWord; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// How often another process may remove a directory that was just made, before its lock is held.
+/// The most attempts: another process may remove a new directory before this process has locked it.
 const TRIES: usize = 100;
 
-/// A directory of this process's own.
+/// A directory of one image's layers, which this process has locked.
 #[derive(Debug)]
 pub struct Disk {
     path: PathBuf,
-    /// Open, and locked.
+    /// The open directory, which holds the lock.
     directory: OwnedFd,
 }
 
 impl Disk {
-    /// A new directory; none where this user has no place on a disk.
+    /// Makes a directory; `None` where this user has no place on a disk.
     pub fn new() -> Option<Self> {
         let place = place()?;
         make(&place).ok()?;
@@ -55,21 +55,21 @@ impl Disk {
         (0..TRIES).find_map(|number| {
             let path = place.join(format!("{}.{number}", getpid().as_raw_nonzero()));
             DirBuilder::new().mode(0o700).create(&path).ok()?;
-            // Until it is locked it may be taken for one that was left.
+            // Until it is locked, another process may take it for one that a killed process left.
             Self::lock(path).ok().flatten()
         })
     }
 
-    /// What may be unpacked there.
+    /// Returns the budget for what is unpacked there.
     ///
     /// # Errors
-    /// fstatvfs(2)'s.
+    /// Those of fstatvfs(2).
     pub fn budget(&self) -> Result<UnpackBudget, Errno> {
         let place = self.path.parent().unwrap_or(&self.path);
         Ok(UnpackBudget::of_disk(place, &fstatvfs(&self.directory)?))
     }
 
-    /// A file that has no name, and goes with the last who has it open.
+    /// Makes a file without a name. The kernel removes it when its last descriptor is closed.
     ///
     /// # Errors
     /// Those of open(2).
@@ -88,10 +88,10 @@ impl Disk {
         Ok(file.into())
     }
 
-    /// The directory, opened anew in the mount namespace that this process is in.
+    /// Opens the directory again, in the mount namespace that this process is in now.
     ///
     /// # Errors
-    /// It is not there any more.
+    /// The directory no longer exists.
     pub fn open(&self) -> Result<OwnedFd, Errno> {
         let opened = open_directory(CWD, &self.path)?;
         match inode(&fstat(&opened)?) == inode(&fstat(&self.directory)?) {
@@ -100,7 +100,7 @@ impl Disk {
         }
     }
 
-    /// Locks a directory; none where somebody else holds it, or has removed it.
+    /// Locks a directory; `None` where another process holds the lock, or has removed the directory.
     fn lock(path: PathBuf) -> Result<Option<Self>, Errno> {
         let directory = open_directory(CWD, &path)?;
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
@@ -112,7 +112,7 @@ impl Disk {
         Ok(is_there.then_some(Self { path, directory }))
     }
 
-    /// Removes it, with all in it.
+    /// Removes the directory with all files in it.
     fn remove(&self) -> Result<(), Errno> {
         clear(&self.directory)?;
         unlinkat(CWD, &self.path, AtFlags::REMOVEDIR)
@@ -121,22 +121,23 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What cannot be removed now, the next command tries again.
+        // The next command tries again to remove what is left.
         let _ = self.remove();
     }
 }
 
-/// Removes what processes left that were killed.
+/// Removes the directories that killed processes left.
 ///
 /// # Errors
-/// Something cannot be removed.
+/// A directory cannot be removed.
 pub fn sweep() -> io::Result<()> {
     let Some(place) = place().filter(|place| check(place).is_ok()) else {
         return Ok(());
     };
     let entries = fs::read_dir(&place).into_iter().flatten().flatten();
     let left = entries.filter_map(|entry| Disk::lock(entry.path()).ok().flatten());
-    // An ordinary user's files can belong to others in their user namespace, whose root alone may remove them.
+    // The files of an ordinary user's layers can belong to other ids of the user namespace. Only that namespace's root
+    // may remove them.
     let left: Vec<Disk> = left.filter(|disk| disk.remove().is_err()).collect();
     match left.first() {
         None => Ok(()),
@@ -145,7 +146,7 @@ pub fn sweep() -> io::Result<()> {
     }
 }
 
-/// Removes them in a process that is root in a user namespace; whether all could be removed.
+/// Removes the directories in a process that is root in a user namespace. Returns whether it could remove all.
 fn remove_as_root_inside(left: &[Disk]) -> io::Result<bool> {
     let Side::Parent(remover) = fork()? else {
         let removed = rootless::enter().is_ok() && left.iter().all(|disk| disk.remove().is_ok());
@@ -155,7 +156,8 @@ fn remove_as_root_inside(left: &[Disk]) -> io::Result<bool> {
     Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
 }
 
-/// Where the directories are of the user who calls; the same before and after a user namespace is entered.
+/// Returns where the caller's directories are. The path is the same before and after the caller enters a user
+/// namespace.
 fn place() -> Option<PathBuf> {
     if geteuid().is_root() && !is_in_user_namespace() {
         return Some(OF_ROOT.into());
@@ -172,7 +174,8 @@ fn make(place: &Path) -> io::Result<()> {
     check(place)
 }
 
-/// Whether it is this user's alone: what is found in it is removed, and what is unpacked there may be executed.
+/// Checks that only this user can write to it. The agent removes what it finds there, and containers execute what is
+/// unpacked there.
 fn check(place: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(place)?;
     let own = found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0;
@@ -195,8 +198,8 @@ fn open_directory(below: impl AsFd, path: impl Arg) -> Result<OwnedFd, Errno> {
     openat(below, path, flags, Mode::empty())
 }
 
-/// Removes all that is in a directory, however deep: what is not empty is moved up, so that neither descriptors nor
-/// stack grow with the depth.
+/// Removes all files in a directory, of any depth. A directory that is not empty is moved up to `top`, so that neither
+/// descriptors nor stack grow with the depth.
 fn clear(top: &OwnedFd) -> Result<(), Errno> {
     let mut moved = 0_u64;
     loop {
@@ -222,7 +225,7 @@ fn clear(top: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Removes a file or an empty directory; whether it could be, and was no other directory.
+/// Removes a file or an empty directory. Returns false for a directory that is not empty.
 fn remove(parent: &OwnedFd, name: &CStr) -> Result<bool, Errno> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
@@ -244,7 +247,7 @@ mod tests {
     fn what_is_deep_is_removed_too() {
         let directory = tempfile::tempdir().unwrap();
         let top = open_directory(CWD, directory.path()).unwrap();
-        // Deeper than a path can be long, and than this process may have descriptors.
+        // This is deeper than the longest path, and than the limit of descriptors.
         let mut at = top.try_clone().unwrap();
         for _ in 0..5000 {
             rustix::fs::mkdirat(&at, "a", Mode::RWXU).unwrap();

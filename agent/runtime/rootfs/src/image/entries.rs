@@ -14,32 +14,33 @@ use tar::{EntryType, PaxExtensions};
 use crate::budget::{UnpackBudget, check_path};
 use crate::inside::FileAccess;
 
-/// Bytes of what says more about one entry: names, times, attributes.
+/// The most bytes of the extensions of one entry: names, times, attributes.
 const LONGEST_EXTENSION: u64 = 1024 * 1024;
 
-/// Bytes of a name, with the byte that ends it (`PATH_MAX`).
+/// The most bytes of a name, with its NUL (`PATH_MAX`).
 const LONGEST_NAME: u64 = 4096;
 
-/// Records of pax that are kept, and how those begin that are.
+/// The keys of the pax records that are kept. Those that begin with [`ATTRIBUTE`] are kept too.
 const KEPT: [&str; 5] = ["path", "linkpath", "size", "uid", "gid"];
 
-/// What GNU tar says of a file whose zeros it left out.
+/// The prefix of GNU tar's records about a file whose zeros it left out.
 const SPARSE: &str = "GNU.sparse.";
 
+/// The prefix of the keys of extended attributes.
 const ATTRIBUTE: &str = "SCHILY.xattr.";
 
-/// One entry.
+/// An entry of an archive, checked.
 #[derive(Debug)]
 pub(super) struct ArchiveEntry {
-    /// Without `/` and `.`: relative to the root, and never above it.
+    /// The path, relative to the root: without a leading `/`, without `.` and `..`.
     pub path: PathBuf,
     pub what: EntryKind,
     pub access: FileAccess,
-    /// Seconds since 1970.
+    /// The modification time, in seconds since 1970.
     pub modified: i64,
     /// Extended attributes.
     pub attributes: Vec<(OsString, Vec<u8>)>,
-    /// Where in the archive its bytes begin.
+    /// The offset of the entry's content in the archive.
     pub offset: u64,
     pub size: u64,
 }
@@ -49,16 +50,16 @@ pub(super) enum EntryKind {
     File,
     Directory,
     SymbolicLink(OsString),
-    /// One more name of another entry, as its path is.
+    /// Another name of the entry with this path, which is relative to the root.
     HardLink(PathBuf),
     Pipe,
     Device,
 }
 
-/// Why an archive is not what it should be.
+/// Why an archive is refused.
 #[derive(Debug)]
 pub(super) struct Bad {
-    /// As the archive names it; None: it is the archive as a whole.
+    /// The entry's path as the archive names it; `None` for the archive as a whole.
     pub entry: Option<PathBuf>,
     pub what: String,
 }
@@ -79,21 +80,21 @@ impl Bad {
     }
 }
 
-/// What stands before an entry, and is about it.
+/// The extensions before an entry, which describe it.
 #[derive(Default)]
 struct EntryText {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: HashMap<String, Vec<u8>>,
-    /// Bytes that were read of it.
+    /// The number of bytes of the extensions so far.
     bytes: u64,
     is_sparse: bool,
 }
 
-/// Calls `each` for all entries of an archive, in order, with the reader of its bytes.
+/// Calls `each` for all entries of an archive, in order, with a reader of the entry's content.
 ///
 /// # Errors
-/// Those of `each`, and where it is no archive, or one that would do harm.
+/// Those of `each`; or the input is not a tar archive, or is a malicious one.
 pub(super) fn each<R: Read>(
     entries: tar::Entries<'_, R>,
     budget: &mut UnpackBudget,
@@ -116,14 +117,14 @@ fn whole(error: &io::Error) -> String {
     if is_refused(error) {
         return error.to_string();
     }
-    // It quotes the file, which may be anything.
+    // The error quotes the file, which is not trusted.
     let reason = error.to_string();
     let reason = reason.lines().next().unwrap_or_default();
     format!("not a tar archive, or not a whole one ({reason})")
 }
 
 impl EntryText {
-    /// Whether this is not an entry, but about the next.
+    /// Takes an extension of the next entry. Returns false for an entry of its own.
     fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, Bad> {
         match entry.header().entry_type() {
             EntryType::GNULongName => {
@@ -144,14 +145,14 @@ impl EntryText {
                     }
                 }
             }
-            // About all entries that follow: who made the archive.
+            // It is about all entries that follow, for example the maker of the archive.
             EntryType::XGlobalHeader => drop(self.read(entry, LONGEST_EXTENSION)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    /// Reads what is said of one entry, up to a limit for this and one for all of it.
+    /// Reads one extension of an entry. There is a limit for each, and one for all of the entry.
     fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, most: u64) -> Result<Vec<u8>, Bad> {
         let size = entry.size();
         self.bytes = self.bytes.saturating_add(size);
@@ -253,10 +254,10 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A name in an archive as a path below the root.
+/// Converts a name in an archive to a path relative to the root.
 ///
 /// # Errors
-/// It would lead above it.
+/// The name has a `..`, which can lead out of the root.
 pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
@@ -269,7 +270,7 @@ pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     Ok(path)
 }
 
-/// Whether an error is one of `packed::refused`: it says all that there is to say.
+/// Whether an error is from `packed::refused`. Its text then needs no addition.
 pub(super) fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::FileTooLarge && error.get_ref().is_some()
 }

@@ -17,28 +17,29 @@ use serde::{Deserialize, Serialize};
 use super::interruption::Stop;
 use crate::{Charge, Error};
 
-/// How long it may take to unpack all: as long as `agent run -d` waits for its supervisor.
+/// How long the unpacking may take. `agent run -d` waits as long for its supervisor.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What the process has to say at its end.
+/// The result that the child process reports at its end.
 #[derive(Debug, Serialize, Deserialize)]
 struct FillerReport {
-    /// Why it failed, as a person reads it.
+    /// The text of the error; `None` where there was none.
     failed: Option<String>,
-    /// Whether there was too little room.
+    /// Whether the budget was exceeded.
     is_spent: bool,
 }
 
-/// How the filling went.
+/// The result of [`fill`].
 #[derive(Debug)]
 pub(super) enum Filled {
     Well,
-    /// There was too little room.
+    /// There was too little room in the budget, or too little memory.
     Short(Error),
 }
 
-/// Calls `fill` in a process of its own, for whose memory the container pays. This process has one thread; the other one
-/// has its mounts and working directory. `fill` says whether there was too little room, where it fails.
+/// Calls `fill` in a child process, whose memory the kernel charges to the container. The child has this process's
+/// mounts and working directory; this process must have one thread. An error of `fill` says whether the budget was
+/// exceeded.
 ///
 /// # Errors
 /// Those of `fill`.
@@ -54,7 +55,7 @@ pub(super) fn fill(
     let side = fork().map_err(process)?;
     let Side::Parent(filler) = side else {
         drop(heard);
-        // Nobody waits for it where its parent is killed.
+        // Nobody waits for this process if its parent is killed.
         let tied = set_parent_process_death_signal(Some(Signal::KILL));
         if tied.is_err() || getppid() != Some(parent) {
             exit(1);
@@ -79,7 +80,7 @@ pub(super) fn fill(
         // It may have ended.
         let _ = kill_process(filler, Signal::KILL);
     }
-    // Before it is gone, the file system is not whole.
+    // The file system is complete only once the child has ended.
     let ended = rustix::io::retry_on_intr(|| waitpid(Some(filler), WaitOptions::empty()));
     read.and(ended.map_err(io::Error::from)).map_err(process)?;
     let report: Option<FillerReport> = serde_json::from_slice(&text).ok();
@@ -92,7 +93,7 @@ pub(super) fn fill(
             true => Ok(Filled::Short(Error::Said(text))),
             false => Err(Error::Said(text)),
         },
-        // The kernel kills it where the container has no memory for it.
+        // The kernel kills the child where the container has too little memory for it.
         None => Ok(Filled::Short(Error::Image {
             path: PathBuf::from(image),
             what: "the process that unpacked it was killed; give the container more memory with -m"

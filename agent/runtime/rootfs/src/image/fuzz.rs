@@ -1,4 +1,4 @@
-//! What an image can hold, for a fuzzer.
+//! Unpacks untrusted images, for a fuzzer.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
@@ -15,7 +15,7 @@ use crate::budget::UnpackBudget;
 use crate::inside::Inside;
 use crate::owners::OwnerMap;
 
-/// Bytes that an image may come to.
+/// The most bytes of an unpacked image.
 const MOST: u64 = 16 << 20;
 
 fn in_memory() -> Result<File, Bad> {

@@ -18,18 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WANTED: &str =
     "--image wants a file that `docker save` wrote, or an OCI layout in a tar archive";
 
-/// What an archive is read from.
+/// The source of an archive.
 pub(super) enum Input<'a> {
-    /// It can be read where one likes.
+    /// A regular file, which can be read at any offset.
     File(File),
     Pipe(InputPipe<'a>),
 }
 
 impl<'a> Input<'a> {
-    /// Opens it. A FIFO that nobody writes into is waited for when it is read.
+    /// Opens the input. A FIFO is opened at once; the first read waits for a writer.
     ///
     /// # Errors
-    /// It is not there, or neither a regular file nor a pipe.
+    /// The file does not exist, or is neither a regular file nor a pipe.
     pub(super) fn open(path: &Path, stop: &'a dyn Stop) -> Result<Self, Error> {
         let opened = regular::open_any(path, Links::Followed);
         let file = opened.map_err(|source| match source.kind() {
@@ -55,7 +55,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A pipe that does not block: a writer may be silent for a while, and no longer.
+/// A non-blocking pipe. A read fails if the writer is silent for too long.
 pub(super) struct InputPipe<'a> {
     file: File,
     stop: &'a dyn Stop,
@@ -64,7 +64,7 @@ pub(super) struct InputPipe<'a> {
 impl Read for InputPipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // The kernel reports a hang-up where a writer was there, and nothing before one comes.
+            // poll(2) reports a hang-up after a writer has left, and nothing before one has come.
             if !self.stop.wait(Some(self.file.as_fd()), PATIENCE)? {
                 let text = format!(
                     "nobody wrote into this pipe for {} seconds; write an image into it, or name a file",

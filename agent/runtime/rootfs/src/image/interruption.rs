@@ -1,5 +1,5 @@
-//! Ends the unpacking of an image by a signal. This module checks for one before each read, and while it waits for a
-//! process or a pipe.
+//! Ends the unpacking of an image when a signal comes. This module checks for a signal before each read, and while it
+//! waits for a process or a pipe.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -28,9 +28,9 @@ pub(super) trait Stop {
     }
 }
 
-/// Ends the unpacking by the first signal that comes.
+/// Ends the unpacking when the first signal comes.
 pub(super) struct BySignal<'a> {
-    /// None where the kernel ends this process by a signal.
+    /// `None` where signals have their default action, which ends this process.
     signals: RefCell<Option<&'a mut dyn Interrupts>>,
     came: Cell<Option<i32>>,
 }

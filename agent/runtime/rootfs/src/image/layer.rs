@@ -15,36 +15,36 @@ use super::packed::Counted;
 use crate::budget::{UnpackBudget, check_path};
 use crate::inside::{self, Inside};
 
-/// A file of this name says that another, whose name follows, is gone.
+/// The prefix of a whiteout, which says that the file whose name follows is removed.
 const GONE: &[u8] = b".wh.";
-/// Says that nothing of what is below is in its directory.
+/// The opaque whiteout, which hides the files of lower layers in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Files of aufs's own.
+/// The prefix of aufs's own files.
 const OF_AUFS: &[u8] = b".wh..wh.";
 
-/// Bytes of a file that are read at a time.
+/// The number of bytes of a file that are read at a time.
 const CHUNK: u64 = 64 * 1024;
 
-/// What a directory takes of this process's memory beside its path.
+/// The bytes of this process's memory that a directory takes besides its path.
 const DIRECTORY: usize = 48;
 
-/// What a layer was made of so far.
+/// The state of a layer while it is applied.
 struct Layer<'inside, 'root> {
     inside: &'inside mut Inside<'root>,
-    /// What is in it, with the directories that that is in: it stays, whatever is gone of what is below.
+    /// The paths that the layer added, and the directories above them. Whiteouts of the layer do not remove these.
     added: EntryNames,
     opaque: EntryNames,
-    /// Files of layers below that it has one more name for, which the kernel copies for that; and the directories that it
-    /// makes, or copies, for what is in them.
+    /// The paths that were taken from the budget: directories that are made or copied up, and files that are copied up.
+    /// Before overlayfs links a file of a lower layer, it copies that file up.
     charged: EntryNames,
-    /// When they were modified, which to fill them changes.
+    /// The directories with their modification times. These are set last, because filling a directory changes its time.
     directories: Vec<(PathBuf, i64)>,
 }
 
 /// Applies a layer, a tar archive, to a root file system.
 ///
 /// # Errors
-/// It is none, or what is in it would do harm.
+/// The input is not a tar archive, or an entry is refused.
 pub(super) fn apply(
     layer: impl Read,
     inside: &mut Inside<'_>,
@@ -79,7 +79,7 @@ pub(super) fn apply(
     })?;
     budget.forget(kept);
     for (path, modified) in &layer.directories {
-        // One that a later entry has replaced by something else has no time of its own.
+        // A later entry may have replaced the directory by another file, which has a time of its own.
         if let Ok(directory) = layer.inside.open(path) {
             set_time(&directory, *modified).map_err(|error| Bad::at(path, error))?;
         }
@@ -89,7 +89,7 @@ pub(super) fn apply(
 
 enum Refused {
     Invalid(&'static str),
-    /// It would cost more than there is.
+    /// The budget is exceeded.
     Spent(String),
     Io(io::Error),
 }
@@ -103,7 +103,7 @@ impl From<String> for Refused {
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // Nothing that a layer makes has to be new, but a directory in the place of a link that leads nowhere.
+            // A layer may replace every file. Only a directory that a dangling link would lead to gives this error.
             io::ErrorKind::AlreadyExists => {
                 Self::Invalid("below a link that leads to nothing in the image")
             }
@@ -156,7 +156,7 @@ impl Layer<'_, '_> {
             EntryKind::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
             EntryKind::HardLink(to) => self.link(&path, &to, budget)?,
             EntryKind::Pipe => self.inside.pipe(&path, access)?,
-            // A container has those of its own /dev, and no others.
+            // A container has only the devices of its own /dev.
             EntryKind::Device => return Ok(()),
         }
         for it in path.ancestors() {
@@ -167,14 +167,15 @@ impl Layer<'_, '_> {
         Ok(())
     }
 
-    /// Where something really is: what it costs depends on what is there, and not on what it is called.
+    /// Returns the real path of a file, without links. The cost of the file depends on its real path, and not on the
+    /// entry's path.
     fn real(&mut self, path: &Path, budget: &mut UnpackBudget) -> Result<PathBuf, Refused> {
         let real = self.inside.real(path);
         budget.steps(self.inside.take_steps())?;
         Ok(real?)
     }
 
-    /// Takes the directories into account that something is in: those are made, or copied up, where they are not yet.
+    /// Takes the directories above a path from the budget. They are made, or copied up, unless that has happened.
     fn above(&mut self, path: &Path, budget: &mut UnpackBudget) -> Result<(), Refused> {
         for above in path.ancestors().skip(1) {
             if above.as_os_str().is_empty() || !self.charged.insert(above) {
@@ -189,7 +190,7 @@ impl Layer<'_, '_> {
     fn link(&mut self, path: &Path, to: &Path, budget: &mut UnpackBudget) -> Result<(), Refused> {
         check_path(to)?;
         let to = self.real(to, budget)?;
-        // overlayfs copies a file of a layer below before it gives it one more name.
+        // overlayfs copies up a file of a lower layer before it links it.
         if !self.added.has(&to) && self.charged.insert(&to) {
             self.above(&to, budget)?;
             budget.file(self.inside.size(&to).unwrap_or(0))?;
@@ -210,7 +211,7 @@ impl Layer<'_, '_> {
         budget: &mut UnpackBudget,
     ) -> Result<(), Refused> {
         let path = match self.real(path, budget) {
-            // A link on the way leads to nothing, and nothing is there.
+            // A link on the path is dangling, so there is nothing to remove.
             Err(Refused::Invalid(_)) => return Ok(()),
             other => other?,
         };
@@ -226,7 +227,7 @@ impl Layer<'_, '_> {
         }
         let gone = OsStr::from_bytes(&name[GONE.len()..]);
         if gone.is_empty() || gone == "." || gone == ".." {
-            return Err(Refused::Invalid("says that a directory's own name is gone"));
+            return Err(Refused::Invalid("a whiteout that names no file"));
         }
         let gone = directory.join(gone);
         if !self.added.has(&gone) {
@@ -236,7 +237,7 @@ impl Layer<'_, '_> {
         Ok(())
     }
 
-    /// Removes from a directory what this layer has not put there.
+    /// Removes the files from a directory that this layer has not added.
     fn empty(&mut self, directory: &Path) -> io::Result<()> {
         let opened = match self.inside.open(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -269,7 +270,8 @@ fn set_time(file: &OwnedFd, modified: i64) -> io::Result<()> {
     Ok(futimens(file, &times)?)
 }
 
-/// Sets what programs can mean by them. Those of overlayfs say where else a file is to be taken from.
+/// Sets the attributes that programs use. Those of overlayfs are left out, because they can redirect a file to another
+/// one.
 fn set_attributes(file: &OwnedFd, attributes: &[(OsString, Vec<u8>)]) -> io::Result<()> {
     for (name, value) in attributes {
         let bytes = name.as_bytes();
@@ -278,7 +280,7 @@ fn set_attributes(file: &OwnedFd, attributes: &[(OsString, Vec<u8>)]) -> io::Res
             continue;
         }
         match fsetxattr(file, name.as_os_str(), value, XattrFlags::empty()) {
-            // Not this file system's, or not this user's to give.
+            // The file system does not support the attribute, or this user may not set it.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }

@@ -12,28 +12,28 @@ use super::archive::Archive;
 use super::entries::{Bad, relative};
 use crate::source::ImageConfig;
 
-/// Bytes of a manifest, an index or a configuration.
+/// The most bytes of a manifest, an index or a configuration.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// The most bytes that an image's configuration may give to its command. A container's record, of at most 1 MiB, holds
-/// them beside as much else.
+/// The most bytes of an image's configuration for its command. A container's record contains them, and has at most 1
+/// MiB; the rest is for everything else.
 pub const MOST_CONFIG_BYTES: usize = 512 * 1024;
 
-/// Docker's own limit is 127, the kernel's 500.
+/// The most layers of an image. Docker's own limit is 127, the kernel's 500.
 const MOST_LAYERS: usize = 256;
 
-/// Indexes in indexes, and images and indexes in all of them.
+/// How deep indexes may nest, and the most images and indexes in all of them.
 const DEEPEST: usize = 4;
 const MOST_LISTED: usize = 64;
 
-/// Images that an error names.
+/// The most images that an error names.
 const MOST_NAMED: usize = 8;
 
 const MANIFEST: &str = "manifest.json";
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
 
-/// What containerd and others write of an image's name.
+/// The annotations in which containerd and other programs write an image's name.
 const NAMES: [&str; 2] = [
     "io.containerd.image.name",
     "org.opencontainers.image.ref.name",
@@ -42,10 +42,10 @@ const NAMES: [&str; 2] = [
 /// An image in an archive.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FoundImage {
-    /// None: the archive does not say. Cut where it is long.
+    /// The image's name, cut where it is long; `None` where the archive has none.
     pub name: Option<String>,
     pub config: ImageConfig,
-    /// The lowest first.
+    /// The layers, the lowest first.
     pub layers: Vec<Layer>,
 }
 
@@ -53,14 +53,14 @@ pub(super) struct FoundImage {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layer {
     pub path: PathBuf,
-    /// Its bytes, where the manifest says so.
+    /// The number of bytes, if the manifest has it.
     pub size: Option<u64>,
 }
 
-/// The image in an archive.
+/// Finds the image in an archive.
 ///
 /// # Errors
-/// There is none, or more than one.
+/// There is no image for this machine, or more than one.
 pub(super) fn find(archive: &Archive) -> Result<FoundImage, Bad> {
     let found = if archive.has(Path::new(MANIFEST)) {
         saved_by_docker(archive)?
@@ -159,7 +159,7 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
-/// What a file of a layout is: one form has a list of others, the other one is an image.
+/// A file of a layout: an image, or an index that lists other files.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Listed {
@@ -174,11 +174,11 @@ struct ImageCandidate {
     manifest: Manifest,
 }
 
-/// The images for this machine of an index, and of the indexes in it.
+/// The images for this machine in an index, and in the indexes that it lists.
 struct ImageCandidates<'a> {
     archive: &'a Archive<'a>,
     found: Vec<ImageCandidate>,
-    /// Files that may still be read.
+    /// The number of files that may still be read.
     left: usize,
 }
 
@@ -206,7 +206,7 @@ impl ImageCandidates<'_> {
                     manifest: *manifest,
                 }),
                 Listed::Index(_) if depth >= DEEPEST => {
-                    let what = format!("more than {DEEPEST} indexes in each other");
+                    let what = format!("more than {DEEPEST} nested indexes");
                     return Err(Bad::at(&path, what));
                 }
                 Listed::Index(index) => self.add(&index, name.as_deref(), depth + 1)?,
@@ -260,7 +260,7 @@ impl Descriptor {
     }
 }
 
-/// This machine's architecture, as Go calls it.
+/// Returns Go's name of this machine's architecture.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -269,7 +269,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Where the file with a digest is.
+/// Returns the path of the file with a digest.
 fn blob(digest: &str) -> Result<PathBuf, Bad> {
     let parts = digest.split_once(':').filter(|(algorithm, hash)| {
         let plain =
@@ -301,7 +301,7 @@ struct ImageSettings {
 }
 
 impl ImageSettings {
-    /// Bytes of all that it says.
+    /// Returns the number of bytes of the settings.
     fn bytes(&self) -> usize {
         let lists = [&self.entrypoint, &self.cmd, &self.env];
         let words = lists.into_iter().flatten().flatten().map(String::len);

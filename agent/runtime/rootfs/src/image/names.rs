@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
-/// A set of paths, each as a number that is drawn by a key of this process: an archive cannot make two alike.
+/// A set of paths, each stored as a 64-bit hash. The hash has a random key, so that an archive cannot choose two paths
+/// with the same hash.
 #[derive(Debug, Default)]
 pub(super) struct EntryNames {
     key: RandomState,
@@ -12,7 +13,7 @@ pub(super) struct EntryNames {
 }
 
 impl EntryNames {
-    /// Whether it is new.
+    /// Adds a path. Returns whether it is new.
     pub(super) fn insert(&mut self, path: &Path) -> bool {
         self.held.insert(self.number(path))
     }

@@ -10,14 +10,14 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::entries::Bad;
 
-/// A way to compress that is read here.
+/// A compression that is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     Gzip,
     Zstd,
 }
 
-/// How files are compressed, by what they begin with.
+/// The compressions, by the magic bytes at the beginning of a file.
 const FORMATS: [(&[u8], Result<Compression, &str>); 4] = [
     (b"\x1f\x8b", Ok(Compression::Gzip)),
     (b"\x28\xb5\x2f\xfd", Ok(Compression::Zstd)),
@@ -25,19 +25,19 @@ const FORMATS: [(&[u8], Result<Compression, &str>); 4] = [
     (b"BZh", Err("bzip2")),
 ];
 
-/// Bytes of the longest of them.
+/// The length of the longest magic, in bytes.
 const LONGEST: u64 = 6;
 
-/// gzip makes of zeros a thousandth, and a third of what images hold.
+/// The highest ratio of unpacked to packed bytes. gzip packs zeros to a thousandth, and the files of images to a third.
 const HIGHEST_RATIO: u64 = 100;
 
-/// Bytes that may be unpacked of anything: a few files of zeros are no attack.
+/// The bytes that may be unpacked at any ratio: a few files of zeros are no attack.
 const FREE: u64 = 64 << 20;
 
-/// Bytes that are read at a time.
+/// The number of bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// The first bytes of a file, and how it is compressed.
+/// Returns the first bytes of a file, and its compression.
 pub(super) fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>), Bad> {
     let mut start = Vec::new();
     let read = file.take(LONGEST).read_to_end(&mut start);
@@ -52,7 +52,7 @@ pub(super) fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>)
     }
 }
 
-/// What a compressed file holds.
+/// A reader of the content of a compressed file.
 pub(super) struct Unpacked<R: Read> {
     decoder: Decoder<R>,
     unpacked: u64,
@@ -78,7 +78,7 @@ impl<R: Read> Unpacked<R> {
         }
     }
 
-    /// Bytes of the file that were read.
+    /// Returns the number of packed bytes that were read.
     fn packed(&self) -> u64 {
         let source = match &self.decoder {
             Decoder::Gzip(decoder) => decoder.get_ref(),
@@ -107,11 +107,11 @@ impl<R: Read> Read for Unpacked<R> {
     }
 }
 
-/// The frames of a zstd file (RFC 8878, 3). Tools that let parts of a layer be found write many, and tables in frames that
-/// are to be skipped.
+/// The frames of a zstd file (RFC 8878, section 3). Tools that make parts of a layer addressable write many frames, and
+/// tables in skippable frames.
 struct Frames<B> {
     source: B,
-    /// Whose window has at most 128 MiB, as with zstd(1).
+    /// The decoder. Its window has at most 128 MiB, as with zstd(1).
     decoder: FrameDecoder,
     is_in_frame: bool,
 }
@@ -125,7 +125,7 @@ impl<B: io::BufRead> Frames<B> {
         }
     }
 
-    /// Begins the next frame. There is none at the end.
+    /// Begins the next frame. Returns false at the end of the file.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.source.fill_buf()?.is_empty() {
             let length = match self.decoder.init(&mut self.source) {
@@ -144,7 +144,7 @@ impl<B: io::BufRead> Frames<B> {
         Ok(false)
     }
 
-    /// Ends a frame, whose checksum must be that of what was read.
+    /// Ends a frame. The frame's checksum, if it has one, must be that of the decoded bytes.
     fn end(&self) -> io::Result<()> {
         let sums = (
             self.decoder.get_checksum_from_data(),
@@ -187,12 +187,12 @@ fn damaged(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// A limit that was reached while something was read.
+/// Returns the error for a limit that was exceeded during a read.
 pub(super) fn refused(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
-/// Counts what is read.
+/// A reader that counts the bytes that are read.
 #[derive(Debug)]
 pub(super) struct Counted<R> {
     from: R,

@@ -16,28 +16,29 @@ use crate::owners::OwnerMap;
 use crate::private_mounts::PrivateMounts;
 use crate::{Error, tree};
 
-/// Where overlays are mounted while they are made.
+/// The directory where overlays are mounted while they are made.
 const PLACE: &str = "root";
 
-/// Where the memory is attached that holds what the container writes.
+/// The directory where the tmpfs is mounted that holds what the container writes.
 const TOP: &str = "top";
 
-/// Layers, in a mount namespace that goes when this does.
+/// Layers, in a mount namespace that exists as long as this value.
 #[derive(Debug)]
 pub(super) struct Stack<'a> {
     aside: PrivateMounts,
     owners: &'a OwnerMap,
-    /// The directory that holds them, which is this process's working directory.
+    /// The directory that contains the layers. It is this process's working directory.
     store: OwnedFd,
     is_on_disk: bool,
     layers: usize,
-    /// A user namespace may not set the attributes that overlayfs has otherwise.
+    /// Whether overlayfs is to use attributes `user.*`, because this process's user namespace may not set the usual
+    /// `trusted.*`.
     user_attributes: bool,
 }
 
 impl<'a> Stack<'a> {
-    /// No layers yet; they go to `disk`, or into memory. An overlay cannot be mounted with other ids: its files have
-    /// those of `owners`.
+    /// Makes a stack without layers. They go to `disk`, or into memory where that is `None`. The files themselves get
+    /// the ids of `owners`, because the kernel does not id-map overlay mounts.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -53,7 +54,8 @@ impl<'a> Stack<'a> {
                 memory
             }
         };
-        // What overlayfs is to stack has names of a few letters from here: its options have room for 4096.
+        // From this working directory, the names of the layers have a few letters. The mount options of overlayfs have
+        // room for 4096 bytes.
         fchdir(&store).map_err(Error::mount("enter the directory for layers"))?;
         make(PLACE)?;
         let trusted = fsetxattr(open(".")?, "trusted.agent", b"", XattrFlags::empty());
@@ -67,10 +69,10 @@ impl<'a> Stack<'a> {
         })
     }
 
-    /// Puts a layer on top, which `fill` fills.
+    /// Adds a layer on top, and calls `fill` to fill it.
     ///
     /// # Errors
-    /// That of `fill`; the kernel refuses.
+    /// Those of `fill`; or the kernel refuses a mount.
     pub(super) fn add(
         &mut self,
         fill: impl FnOnce(&mut Inside<'_>) -> Result<(), Error>,
@@ -86,13 +88,13 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Takes note of layers that another process has put there, which has the same mounts.
+    /// Sets the number of layers, after a child process with the same mounts has added them.
     pub(super) fn count(&mut self, layers: usize) {
         self.layers = layers;
     }
 
-    /// All layers, and one more on top for what the container writes, as a detached mount. That one is in memory: the
-    /// container's processes fill it, and are charged for it.
+    /// Returns all layers, and one more on top for what the container writes, as a detached mount. The top layer is in
+    /// memory. The container's processes fill it, and the kernel charges it to the container.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -113,7 +115,8 @@ impl<'a> Stack<'a> {
         Ok(root)
     }
 
-    /// What is mounted, of which the root of the topmost layer is the container's root's.
+    /// Returns a writer into the mounted overlay. Gives the root directory of the topmost layer to the container's
+    /// root.
     fn inside<'root>(&self, root: &'root OwnedFd) -> Result<Inside<'root>, Error>
     where
         'a: 'root,
@@ -124,15 +127,15 @@ impl<'a> Stack<'a> {
         Ok(inside)
     }
 
-    /// Mounts what there is, and a new layer on top of it, `top`. The first layer is on an empty directory.
+    /// Mounts the layers so far, and a new layer `top` above them. An empty directory is below the first layer.
     fn mount(&self, top: &str) -> Result<(), Error> {
         make("0")?;
         make(top)?;
         make(&format!("{top}w"))?;
-        // The highest first; under all of them one that is empty, since there has to be one.
+        // The highest layer comes first. Below all of them is an empty directory, because overlayfs needs at least one.
         let below: Vec<String> = (0..=self.layers).rev().map(|it| it.to_string()).collect();
-        // What is unpacked is not worth a sync(2) of the disk (`volatile`); files on disk and in memory are of one
-        // device where the numbers of their inodes are short enough (`xino`).
+        // `volatile`: the unpacked files need no sync(2) of the disk. `xino`: files on disk and in memory have one
+        // device number, if their inode numbers are short enough.
         let mut options = format!(
             "lowerdir={},upperdir={top},workdir={top}w,index=off,metacopy=off,xino=auto,volatile",
             below.join(":")
@@ -153,7 +156,7 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Makes a directory, which may be there.
+/// Makes a directory, unless it exists.
 fn make(path: &str) -> Result<(), Error> {
     match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),

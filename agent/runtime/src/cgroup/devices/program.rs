@@ -1,5 +1,6 @@
-//! The rules as a BPF program of a cgroup (`BPF_PROG_TYPE_CGROUP_DEVICE`): the last that fits decides, so they are tried
-//! from the end. No rule fits: allowed, as on v1, where a cgroup begins with all devices.
+//! Compiles device rules to a BPF program of a cgroup (`BPF_PROG_TYPE_CGROUP_DEVICE`). The last rule that matches
+//! decides, so the program tries the last rule first. An access that no rule matches is allowed, as on v1, where a
+//! cgroup starts with all devices.
 
 use std::os::fd::AsFd as _;
 
@@ -10,7 +11,8 @@ use aya_obj::generated::bpf_insn;
 use super::{Access, Kind, Rule};
 use crate::cgroup::Error;
 
-/// `enum bpf_prog_type` and `struct bpf_cgroup_dev_ctx` (`include/uapi/linux/bpf.h`).
+/// The program type (`enum bpf_prog_type`), then the offsets in `struct bpf_cgroup_dev_ctx` and its values
+/// (`include/uapi/linux/bpf.h`).
 const CGROUP_DEVICE: u32 = 15;
 const ACCESS_AND_KIND: i16 = 0;
 const MAJOR: i16 = 4;
@@ -22,7 +24,8 @@ const MAKE: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
 
-/// Registers: what comes back and what is given, and what the rules look at.
+/// Registers: the result, the context that the kernel passes, the values that the rules compare, and a scratch
+/// register.
 const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
 const KIND_OF: u8 = 2;
@@ -31,7 +34,8 @@ const MAJOR_OF: u8 = 4;
 const MINOR_OF: u8 = 5;
 const SCRATCH: u8 = 6;
 
-/// Operation codes, each of a class, an operation and an operand (Documentation/bpf/standardization/instruction-set.rst).
+/// The operation codes. Each consists of a class, an operation and an operand
+/// (Documentation/bpf/standardization/instruction-set.rst).
 const LOAD_WORD: u8 = 0x61;
 const MOVE: u8 = 0xb7;
 const COPY: u8 = 0xbf;
@@ -39,12 +43,12 @@ const AND: u8 = 0x57;
 const SHIFT_RIGHT: u8 = 0x77;
 const JUMP_IF_EQUAL: u8 = 0x15;
 const JUMP_IF_OTHER: u8 = 0x55;
-/// Of 32 bits: a number beyond 2^31 is no negative one.
+/// A comparison of 32 bits. One of 64 bits would sign-extend a number above 2^31.
 const JUMP_IF_OTHER_WORD: u8 = 0x56;
 const JUMP_IF_OTHER_THAN_REGISTER: u8 = 0x5d;
 const EXIT: u8 = 0x95;
 
-/// Attaches the rules to a cgroup, until it is removed.
+/// Attaches the rules to a cgroup. They hold until the cgroup is removed.
 pub(super) fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     let instructions = compile(rules);
     let program = agent_sys::bpf::Program {
@@ -78,7 +82,7 @@ fn compile(rules: &[Rule]) -> Vec<bpf_insn> {
     for rule in rules.iter().rev() {
         program.extend(one(rule));
         if rule.is_of_all() {
-            // It fits always, and the verifier takes no instruction that is never reached.
+            // This rule always matches, and the verifier rejects instructions that are never reached.
             return program;
         }
     }
@@ -93,7 +97,7 @@ fn end(allow: bool) -> [bpf_insn; 2] {
     ]
 }
 
-/// Ends the program where the rule fits, else goes on behind.
+/// Returns instructions that end the program if the rule matches, and otherwise continue after them.
 fn one(rule: &Rule) -> Vec<bpf_insn> {
     let mut steps = Vec::new();
     match rule.kind {
@@ -104,7 +108,8 @@ fn one(rule: &Rule) -> Vec<bpf_insn> {
     if rule.access != Access::ALL {
         steps.push(instruction(COPY, SCRATCH, ACCESS_OF, 0, 0));
         steps.push(instruction(AND, SCRATCH, 0, 0, mask(rule.access)));
-        // Allowed is who wants nothing else; denied, who wants any of it.
+        // A rule that allows matches an access that wants nothing else. A rule that denies matches an access that wants
+        // any of it.
         steps.push(match rule.allow {
             true => instruction(JUMP_IF_OTHER_THAN_REGISTER, SCRATCH, ACCESS_OF, 0, 0),
             false => instruction(JUMP_IF_EQUAL, SCRATCH, 0, 0, 0),
@@ -126,7 +131,7 @@ fn one(rule: &Rule) -> Vec<bpf_insn> {
             JUMP_IF_OTHER_THAN_REGISTER,
         ];
         if jumps.contains(&step.code) {
-            // A rule has fewer than ten steps.
+            // A rule has fewer than ten instructions.
             step.off = i16::try_from(length - index - 1).unwrap_or_default();
         }
     }
@@ -174,7 +179,7 @@ mod tests {
         let all = rule(false, Kind::All, Limit::Max);
         let null = rule(true, Kind::Character, Limit::Value(1));
         let program = compile(&[null, all, null]);
-        // What all rules look at, a rule of four steps, and the rule of all.
+        // Six instructions load the values; the rule for `null` has four, and the rule for all devices two.
         assert_eq!(program.len(), 6 + 4 + 2);
         assert_eq!(program[6].off, 3);
         assert_eq!(program[7].off, 2);

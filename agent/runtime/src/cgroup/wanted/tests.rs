@@ -1,4 +1,4 @@
-//! What of resources is written into which file.
+//! Tests which file gets which part of the resources.
 
 use super::*;
 

@@ -1,16 +1,18 @@
-//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`). Each is carried out or refused by name.
+//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`). The agent applies each member, or
+//! refuses it by name.
 
 use serde_json::Value;
 
-/// What becomes of a member, and of those below it that have no row of their own.
+/// What the agent does with a member, and with the members below it that have no row of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
+    /// The agent applies it.
     Carried,
-    /// The configuration is refused where it says something there.
+    /// The agent refuses a configuration with a value there.
     Refused,
-    /// A limit: what writes the limits knows it, or refuses it by name ([`crate::cgroup::Wanted`]).
+    /// A limit, which [`crate::cgroup::Wanted`] applies or refuses by name.
     Limit,
-    /// It says something to people or to other programs, and nothing to a runtime.
+    /// It is for people or for other programs, and a runtime ignores it.
     Told,
     /// It has members, each of which has its own row.
     Parts,
@@ -18,7 +20,7 @@ pub(super) enum Fate {
 
 use Fate::{Carried, Limit, Parts, Refused, Told};
 
-/// Every member, by the names that lead to it. Lists and their elements are one step.
+/// Every member, by its path: names with dots between them. The elements of a list have the list's path.
 #[rustfmt::skip]
 pub(super) const MEMBERS: [(&str, Fate); 132] = [
     ("ociVersion", Told),
@@ -132,7 +134,7 @@ pub(super) const MEMBERS: [(&str, Fate); 132] = [
     ("linux.resources.memory.swappiness", Limit),
     ("linux.resources.memory.disableOOMKiller", Limit),
     ("linux.resources.memory.useHierarchy", Limit),
-    // Of a limit that is changed, where the container runs.
+    // It matters only when a limit of a running container is changed.
     ("linux.resources.memory.checkBeforeUpdate", Told),
     ("linux.resources.cpu", Parts),
     ("linux.resources.cpu.shares", Limit),
@@ -149,7 +151,7 @@ pub(super) const MEMBERS: [(&str, Fate); 132] = [
     ("linux.resources.hugepageLimits", Limit),
     ("linux.resources.network", Limit),
     ("linux.resources.rdma", Limit),
-    // Of other systems, and of virtual machines.
+    // For other operating systems, and for virtual machines.
     ("solaris", Refused),
     ("windows", Refused),
     ("vm", Refused),
@@ -157,16 +159,16 @@ pub(super) const MEMBERS: [(&str, Fate); 132] = [
     ("freebsd", Refused),
 ];
 
-/// What a configuration says that is not carried out.
+/// The members of a configuration that the agent does not apply.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
     /// The first member that is refused.
     pub refused: Option<String>,
-    /// Members that OCI does not know. It demands that they are no error.
+    /// Members that OCI does not define. OCI demands that a runtime ignores them without an error.
     pub unknown: Vec<String>,
 }
 
-/// As many unknown members are named.
+/// The most unknown members that are listed.
 const MOST_NAMED: usize = 8;
 
 impl Left {
@@ -212,7 +214,8 @@ fn fate(path: &str) -> Option<Fate> {
     known.map(|(_, fate)| *fate)
 }
 
-/// Whether there might as well be no such member: programs in Go write empty lists and structures for those.
+/// Whether a value is equivalent to a missing member. Programs in Go write empty lists and structures for missing
+/// members.
 fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -229,11 +232,11 @@ mod tests {
 
     use super::*;
 
-    /// Every member of OCI's configuration, with the form of its value: taken from `specs-go/config.go` of runtime-spec at
-    /// commit 6999a89 by its tags `json`.
+    /// Every member of OCI's configuration, with the type of its value. The list was taken from the `json` tags of
+    /// `specs-go/config.go` in runtime-spec, commit 6999a89.
     const OCI: &str = include_str!("members/oci.txt");
 
-    /// A configuration that says something in one member, which is at `path`.
+    /// Returns a configuration with a value in one member, which is at `path`.
     fn with(path: &str, form: &str) -> Value {
         let value = match form {
             "bool" => json!(true),
@@ -254,7 +257,7 @@ mod tests {
         OCI.lines().filter_map(|line| line.split_once(' '))
     }
 
-    /// The row that decides on a member.
+    /// Returns the row that decides on a member.
     fn row(path: &str) -> Option<(&'static str, Fate)> {
         let rows = MEMBERS.iter().filter(|(member, _)| {
             let rest = path.strip_prefix(member);

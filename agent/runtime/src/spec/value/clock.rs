@@ -4,14 +4,14 @@ use std::str::FromStr;
 
 use agent_model::units::parse::{SCALE, nanoseconds};
 
-/// How far a clock is ahead (or behind): `1d`, `-90.5`, `monotonic=7200`.
+/// How far a clock is shifted forward, or backward with `-`: `1d`, `-90.5`, `monotonic=7200`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeOffset {
-    /// None: both.
+    /// The clock; `None` for both.
     pub clock: Option<Clock>,
     /// The whole seconds, rounded down.
     pub seconds: i64,
-    /// The rest, 0 to 999,999,999.
+    /// The remaining nanoseconds, 0 to 999,999,999.
     pub nanoseconds: u32,
 }
 
@@ -28,7 +28,7 @@ impl Clock {
     /// All clocks of a time namespace.
     pub const ALL: [Self; 2] = [Self::Monotonic, Self::Boottime];
 
-    /// OCI's and the kernel's word for it.
+    /// Returns the name that OCI and the kernel use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Monotonic => "monotonic",
@@ -41,7 +41,7 @@ impl FromStr for TimeOffset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "wanted: [monotonic=|boottime=] and how far to go forth, or with - back, as in 1d, -2h, 90.5";
+        const WANTED: &str = "wanted: [monotonic=|boottime=] and how far forward, or with - backward, as in 1d, -2h, 90.5";
         let named = Clock::ALL.into_iter().find_map(|clock| {
             let rest = text.strip_prefix(clock.name())?.strip_prefix('=')?;
             Some((Some(clock), rest))

@@ -35,7 +35,7 @@ impl FromStr for LogOption {
     }
 }
 
-/// The last of each counts.
+/// Returns the limits of a log. The last option of each kind wins.
 pub fn log_limits(options: &[LogOption]) -> LogLimits {
     let mut limits = LogLimits::default();
     for option in options {

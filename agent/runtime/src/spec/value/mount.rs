@@ -1,4 +1,4 @@
-//! The values of flags that mount something.
+//! Parses the values of `--volume` and `--tmpfs`.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -29,7 +29,7 @@ const PROPAGATIONS: [&str; 6] = [
     "rprivate", "private", "rslave", "slave", "rshared", "shared",
 ];
 
-/// What a tmpfs is unless its options say otherwise: docker's.
+/// Docker's default options of a tmpfs, each with the option that turns it off.
 const TMPFS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
 
 impl FromStr for Volume {
@@ -92,7 +92,7 @@ impl FromStr for Tmpfs {
     }
 }
 
-/// A place in the container to mount at.
+/// Parses the path of a mount point in the container.
 fn destination_of(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));

@@ -1,4 +1,4 @@
-//! The values of flags that choose a namespace.
+//! Parses the values of flags that choose a namespace.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub enum NamespaceShare {
 pub enum UserChoice {
     /// A namespace of its own, with the ranges of subuid(5).
     Auto,
-    /// A namespace of its own with given maps, or another one.
+    /// A namespace of its own with given maps, or an existing namespace.
     Share(NamespaceShare),
 }
 
@@ -31,9 +31,9 @@ pub enum UserChoice {
 pub enum Net {
     /// A namespace of its own, with the loopback interface alone.
     None,
-    /// A namespace of its own, with a pair of interfaces.
+    /// A namespace of its own, with one end of a veth pair.
     Veth,
-    /// Another namespace.
+    /// The host's namespace, another container's, or that of a file.
     Share(NamespaceShare),
 }
 

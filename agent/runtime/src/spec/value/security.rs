@@ -1,4 +1,4 @@
-//! The values of flags that restrict processes.
+//! Parses the values of flags that restrict processes.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub enum CapabilityName {
 /// One of docker's `--security-opt`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecurityOption {
-    /// Whether execve(2) may give no privileges.
+    /// Whether execve(2) grants no privileges.
     NoNewPrivileges(bool),
     /// No system call filter is installed.
     SeccompUnconfined,
@@ -41,7 +41,8 @@ pub struct Ulimit {
     pub hard: u64,
 }
 
-/// Docker's names of limits (getrlimit(2)), and how to ask what they are; the library cannot ask for all.
+/// Docker's name of each resource limit (getrlimit(2)), OCI's type, and rustix's value to read it; rustix cannot read
+/// all.
 pub(in crate::spec) const ULIMITS: [(&str, PosixRlimitType, Option<rustix::process::Resource>);
     15] = {
     use PosixRlimitType as Type;
