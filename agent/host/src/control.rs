@@ -134,7 +134,11 @@ impl Control {
             return Ok(names);
         }
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
-            let entry = entry?;
+            let entry = match entry.map_err(io::Error::from) {
+                // A removed cgroup has no children.
+                Err(error) if is_none(&error) => return Ok(Vec::new()),
+                entry => entry?,
+            };
             let name = entry.file_name();
             if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
                 names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
@@ -143,30 +147,33 @@ impl Control {
         Ok(names)
     }
 
-    /// Visits this cgroup and all below it. `enter` is called with each cgroup before those below it. `leave` is called
-    /// with the parent of each and its name, after those below it. A container may make cgroups as wide and as deep as
-    /// it likes, so only two descriptors are open at a time.
+    /// Visits this cgroup and those below it. `enter` is called with each cgroup before those below it, and returns
+    /// whether the walk goes below it. `leave` is called with the parent of each and its name, after those below it. A
+    /// container may make cgroups as wide and as deep as it likes, so only two descriptors are open at a time, and no
+    /// path is looked up whole.
     ///
     /// # Errors
     /// Those of opening and reading the directories, and of `enter` and `leave`. A cgroup that is removed meanwhile is
     /// left out.
     pub fn walk(
         &self,
-        enter: &mut dyn FnMut(&Self) -> io::Result<()>,
+        enter: &mut dyn FnMut(&Self) -> io::Result<bool>,
         leave: &mut dyn FnMut(&Self, &OsStr) -> io::Result<()>,
     ) -> io::Result<()> {
-        enter(self)?;
+        let names = |cgroup: &Self, goes_below: bool| match goes_below {
+            true => cgroup.names(),
+            false => Ok(Vec::new()),
+        };
         let mut at = self.again()?;
         let mut way: Vec<OsString> = Vec::new();
-        let mut waiting = vec![at.names()?];
+        let mut waiting = vec![names(&at, enter(self)?)?];
         while let Some(names) = waiting.last_mut() {
             if let Some(name) = names.pop() {
                 let child = match at.below_name(&name) {
                     Err(error) if is_none(&error) => continue,
                     child => child?,
                 };
-                enter(&child)?;
-                waiting.push(child.names()?);
+                waiting.push(names(&child, enter(&child)?)?);
                 way.push(name);
                 at = child;
             } else {
@@ -336,7 +343,7 @@ mod tests {
             &mut |_| {
                 entered += 1;
                 most = most.max(open());
-                Ok(())
+                Ok(true)
             },
             &mut |above, name| above.remove(name),
         )

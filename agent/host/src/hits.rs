@@ -1,19 +1,21 @@
 //! How often limits were hit, as the kernel counts: `memory.events`, `memory.oom_control`, `pids.events` and related
 //! files (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst and cgroup-v1/pids.rst).
 
+use std::io;
 use std::path::Path;
 
 use agent_model::hierarchy::Version;
 use agent_model::limit::Kind;
+use rustix::fs::OFlags;
 
 use super::Error;
 use super::cgroup::{Directory, own_kills};
 use super::cgroup_files::files_of;
+use super::control::Control;
 use super::file::File;
 use super::hierarchy::Hierarchies;
 use super::membership::Membership;
 use super::meminfo;
-use super::population::below;
 
 /// The counts of one cgroup. `None`: this kernel does not report the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,15 +82,17 @@ impl Hits {
     }
 
     fn read_memory(&mut self, memory: &Directory, errors: &mut Vec<Error>) {
-        self.oom_kills_here = keep(kills_here(&memory.path, memory.version), errors);
+        let kills = |cgroup: &Control| row_of(cgroup, own_kills(cgroup.version), KILLS);
+        self.oom_kills_here = keep(sum(memory, Some(Kind::Memory), kills), errors);
         match memory.version {
             Version::V1 => {
-                self.oom_kills = keep(kills_below(&memory.path), errors);
+                // v1 counts a kill in the victim's cgroup only.
+                self.oom_kills = keep(sum(memory, None, kills), errors);
                 self.both_peak = keep(number(memory, "memory.memsw.max_usage_in_bytes"), errors);
                 self.both_hits = keep(number(memory, "memory.memsw.failcnt"), errors);
             }
             Version::V2 => {
-                self.oom_kills = keep(row(memory, "memory.events", "oom_kill"), errors);
+                self.oom_kills = keep(row(memory, "memory.events", KILLS), errors);
                 self.high = keep(row(memory, "memory.events", "high"), errors);
                 self.swap_peak = keep(number(memory, "memory.swap.peak"), errors);
                 self.swap_hits = keep(row(memory, "memory.swap.events", "max"), errors);
@@ -102,7 +106,7 @@ impl Hits {
         self.forks_refused = keep(row(pids, "pids.events.local", REFUSED), errors);
         if self.forks_refused.is_none() {
             self.forks_refused = keep(row(pids, "pids.events", REFUSED), errors);
-            self.forks_refused_below = keep(refused_below(&pids.path, pids.version), errors);
+            self.forks_refused_below = keep(refused_below(pids), errors);
         }
     }
 }
@@ -110,7 +114,8 @@ impl Hits {
 /// The files of [`Hits::burst`]: on v1, on v2.
 pub const BURST: [&str; 2] = ["cpu.cfs_burst_us", "cpu.max.burst"];
 
-/// The key of the row that counts refused forks.
+/// The keys of the rows that count OOM kills and refused forks.
+const KILLS: &str = "oom_kill";
 const REFUSED: &str = "max";
 
 fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T> {
@@ -120,46 +125,78 @@ fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T>
     })
 }
 
-/// Counts the refused forks in the cgroups below that are under no limit of their own.
-fn refused_below(path: &Path, version: Version) -> Result<Option<u64>, Error> {
-    let mut all = 0;
-    for below in below(path) {
-        // The count of a cgroup that is removed meanwhile is lost.
-        if is_limited(&below, Kind::Pids, version)? {
-            continue;
-        }
-        let file = there(File::read(below.join("pids.events")))?;
-        let own = file
-            .map(|file| file.number_of::<u64>(REFUSED))
-            .transpose()?;
-        all += own.flatten().unwrap_or_default();
-        all += refused_below(&below, version)?.unwrap_or_default();
-    }
-    Ok(Some(all))
+/// Adds up the refused forks in the cgroups below that are under no limit of their own.
+fn refused_below(pids: &Directory) -> Result<Option<u64>, Error> {
+    let refused = |cgroup: &Control| match cgroup.path == pids.path {
+        true => Ok(Some(0)),
+        false => row_of(cgroup, "pids.events", REFUSED),
+    };
+    sum(pids, Some(Kind::Pids), refused)
 }
 
-/// Counts the OOM kills in a cgroup and in those below it that are under no limit of their own. Returns `None` where
-/// the kernel does not count the kills of one cgroup alone.
-fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
-    let file = there(File::read(path.join(own_kills(version))))?;
-    let own = file
-        .map(|file| file.number_of::<u64>("oom_kill"))
-        .transpose()?;
-    let Some(mut kills) = own.flatten() else {
+/// Adds up a count of a cgroup and of those below it. `own` reads the count of one cgroup. Where `unlimited` is given, a
+/// cgroup with a limit of its own on it is left out, with those below it. Returns `None` where the cgroup itself does not
+/// have the count. The count of a cgroup that is removed meanwhile is lost.
+fn sum(
+    directory: &Directory,
+    unlimited: Option<Kind>,
+    own: impl Fn(&Control) -> Result<Option<u64>, Error>,
+) -> Result<Option<u64>, Error> {
+    let opened = Control::open(directory.version, &directory.path);
+    let opened = opened.map_err(|source| Error::new(directory.path.clone(), source));
+    let Some(top) = there(opened)? else {
         return Ok(None);
     };
-    for below in below(path) {
-        if !is_limited(&below, Kind::Memory, version)? {
-            kills += kills_here(&below, version)?.unwrap_or_default();
+    let Some(mut all) = own(&top)? else {
+        return Ok(None);
+    };
+    let mut failed = None;
+    let mut add = |cgroup: &Control| -> Result<bool, Error> {
+        if cgroup.path == top.path {
+            return Ok(true);
         }
+        if let Some(kind) = unlimited
+            && is_limited(cgroup, kind)?
+        {
+            return Ok(false);
+        }
+        all += own(cgroup)?.unwrap_or_default();
+        Ok(true)
+    };
+    let mut enter = |cgroup: &Control| {
+        add(cgroup).map_err(|error| {
+            failed = Some(error);
+            io::ErrorKind::Other.into()
+        })
+    };
+    let walked = top.walk(&mut enter, &mut |_, _| Ok(()));
+    match (failed, walked) {
+        (Some(error), _) => Err(error),
+        (None, Err(source)) => Err(Error::new(directory.path.clone(), source)),
+        (None, Ok(())) => Ok(Some(all)),
     }
-    Ok(Some(kills))
 }
 
-/// Whether the cgroup at `path` has a limit of its own. A removed cgroup has none.
-fn is_limited(path: &Path, kind: Kind, version: Version) -> Result<bool, Error> {
-    for file in files_of(kind, version) {
-        let own = there(File::read(path.join(file.name)))?;
+/// Reads the number in the row `key` of a cgroup's file; `None` where the cgroup has no such file or row.
+fn row_of(cgroup: &Control, name: &str, key: &str) -> Result<Option<u64>, Error> {
+    match file_of(cgroup, name)? {
+        Some(file) => file.number_of(key),
+        None => Ok(None),
+    }
+}
+
+fn file_of(cgroup: &Control, name: &str) -> Result<Option<File>, Error> {
+    let path = cgroup.path.join(name);
+    there(match cgroup.file(name, OFlags::RDONLY) {
+        Ok(file) => File::read_from(file, path),
+        Err(source) => Err(Error::new(path, source)),
+    })
+}
+
+/// Whether a cgroup has a limit of its own. A removed cgroup has none.
+fn is_limited(cgroup: &Control, kind: Kind) -> Result<bool, Error> {
+    for file in files_of(kind, cgroup.version) {
+        let own = file_of(cgroup, file.name)?;
         let held = own.map(|own| file.held(kind, own.text(), None));
         if held.is_some_and(|held| held.is_none_or(|held| !held.is_none())) {
             return Ok(true);
@@ -168,48 +205,36 @@ fn is_limited(path: &Path, kind: Kind, version: Version) -> Result<bool, Error> 
     Ok(false)
 }
 
-/// Counts the OOM kills in a cgroup and below it. v1 counts a kill in the victim's cgroup only.
-fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
-    let Some(file) = there(File::read(path.join("memory.oom_control")))? else {
-        return Ok(None);
-    };
-    let Some(mut kills) = file.number_of::<u64>("oom_kill")? else {
-        return Ok(None);
-    };
-    // The count of a cgroup that is removed meanwhile is lost.
-    for below in below(path) {
-        kills += kills_below(&below)?.unwrap_or_default();
-    }
-    Ok(Some(kills))
-}
-
-/// For how long a process ran or waited for a CPU.
+/// For how long a thread ran or waited for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    pub pid: i32,
+    pub tid: i32,
     /// The time that it has run or waited, in nanoseconds. A wait that has not ended is not included.
     pub time: u64,
     /// Whether it runs or waits now.
     pub now: bool,
 }
 
-/// Returns for how long processes ran or waited for a CPU: `/proc/PID/schedstat`
-/// (Documentation/scheduler/sched-stats.rst) and the state in `/proc/PID/status`. A process that has ended is left out.
+/// Returns for how long the threads of these processes ran or waited for a CPU: `/proc/PID/task/TID/schedstat`
+/// (Documentation/scheduler/sched-stats.rst) and the state in `status` beside it. A thread that has ended is left out.
 pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
-    let wanted = |pid: &i32| {
-        let status = File::read(root.join(format!("proc/{pid}/status"))).ok()?;
+    let threads = pids.iter().flat_map(|pid| {
+        let tasks = std::fs::read_dir(root.join(format!("proc/{pid}/task")));
+        tasks.into_iter().flatten().flatten()
+    });
+    let wanted = |task: std::fs::DirEntry| {
+        let status = File::read(task.path().join("status")).ok()?;
         let now = status.word_of("State:") == Some(b"R");
-        let file = File::read(root.join(format!("proc/{pid}/schedstat"))).ok()?;
-        let text = file.string().ok()?;
+        let text = File::read(task.path().join("schedstat")).ok()?.string().ok()?;
         let mut numbers = text.split_whitespace().map(str::parse::<u64>);
         let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         Some(Wanted {
-            pid: *pid,
+            tid: task.file_name().to_str()?.parse().ok()?,
             time: ran.saturating_add(waited),
             now,
         })
     };
-    pids.iter().filter_map(wanted).collect()
+    threads.filter_map(wanted).collect()
 }
 
 /// The bytes that a process, and the children that it has waited for, caused to be written to block devices. Bytes that
@@ -251,7 +276,7 @@ fn row(directory: &Directory, name: &str, key: &str) -> Result<Option<u64>, Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::tree;
+    use crate::fixture::{deep, directory, tree};
 
     #[test]
     fn v1() {
@@ -339,6 +364,18 @@ mod tests {
     }
 
     #[test]
+    fn no_depth_hides_a_count() {
+        let root = tree(&[("cg/memory.events.local", "oom_kill 1\n")]);
+        let cgroup = directory(&root, "cg");
+        let kills = |cgroup: &Control| row_of(cgroup, own_kills(cgroup.version), KILLS);
+        let lowest = [("memory.events.local", "oom_kill 2\n"), ("memory.max", "max\n")];
+        deep(&cgroup, &lowest, || {
+            let counted = sum(&cgroup, Some(Kind::Memory), kills);
+            assert_eq!(counted.ok(), Some(Some(3)));
+        });
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error_that_names_the_file() {
         let root = tree(&[
             (
@@ -370,8 +407,12 @@ mod tests {
     fn of_processes() {
         let meminfo = meminfo::sample(&[("MemTotal", 9), ("SwapTotal", 2)]);
         let root = tree(&[
-            ("proc/7/schedstat", "100 50 3\n"),
-            ("proc/8/schedstat", "odd\n"),
+            ("proc/7/task/7/schedstat", "9 1 3\n"),
+            ("proc/7/task/7/status", "State:\tS (sleeping)\n"),
+            ("proc/7/task/17/schedstat", "100 50 3\n"),
+            ("proc/7/task/17/status", "State:\tR (running)\n"),
+            ("proc/8/task/8/schedstat", "odd\n"),
+            ("proc/8/task/8/status", "State:\tS (sleeping)\n"),
             (
                 "proc/7/io",
                 "rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n",
@@ -380,15 +421,12 @@ mod tests {
                 "proc/7/status",
                 "Name:\tx\nState:\tR (running)\nCpus_allowed_list:\t0-1\n",
             ),
-            ("proc/8/status", "State:\tS (sleeping)\n"),
             ("proc/meminfo", &*meminfo),
         ]);
-        let wanted = Wanted {
-            pid: 7,
-            time: 150,
-            now: true,
-        };
-        assert_eq!(wanted_cpu(root.path(), &[7, 8, 9]), [wanted]);
+        let mut wanted = wanted_cpu(root.path(), &[7, 8, 9]);
+        wanted.sort_unstable_by_key(|it| it.tid);
+        let each = [(7, 10, false), (17, 150, true)];
+        assert_eq!(wanted, each.map(|(tid, time, now)| Wanted { tid, time, now }));
         assert_eq!(written_bytes(root.path(), 7), Some(4096));
         assert_eq!(allowed_cpus(root.path(), 7).as_deref(), Some("0-1"));
         assert_eq!(written_bytes(root.path(), 9), None);

@@ -1,38 +1,22 @@
 //! The processes in a cgroup and in those below it, and which of them run or wait for a CPU.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::control::PROCESSES;
+use super::cgroup::Directory;
+use super::control::Control;
 use super::file::File;
 
-/// How many levels below the given cgroup are read. Processes in deeper cgroups are not found.
-const DEEPEST: usize = 64;
-
 /// Returns the pids of the processes in the cgroup with this directory, and in those below it.
-pub fn processes(directory: &Path) -> Vec<i32> {
+pub fn processes(directory: &Directory) -> Vec<i32> {
     let mut found = Vec::new();
-    add(directory, DEEPEST, &mut found);
-    found
-}
-
-fn add(directory: &Path, depth: usize, found: &mut Vec<i32>) {
-    // A cgroup that is removed meanwhile has no processes.
-    let text = File::read(directory.join(PROCESSES)).and_then(|file| file.string());
-    let text = text.unwrap_or_default();
-    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-    let Some(depth) = depth.checked_sub(1) else {
-        return;
+    let mut add = |cgroup: &Control| {
+        // A cgroup whose processes cannot be read is one that is removed meanwhile.
+        found.extend(cgroup.processes().unwrap_or_default());
+        Ok(true)
     };
-    for below in below(directory) {
-        add(&below, depth, found);
-    }
-}
-
-/// Returns the directories of a cgroup's children.
-pub fn below(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
-    directories.map(|entry| entry.path())
+    let cgroup = Control::open(directory.version, &directory.path);
+    let _ = cgroup.and_then(|it| it.walk(&mut add, &mut |_, _| Ok(())));
+    found
 }
 
 /// Returns how many threads of these processes run or wait for a CPU at this moment, counted up to `enough`. Returns
@@ -59,7 +43,8 @@ pub fn runnable(root: &Path, pids: &[i32], enough: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::tree;
+    use crate::control::PROCESSES;
+    use crate::fixture::{deep, directory, tree};
 
     #[test]
     fn those_below_are_in_it() {
@@ -69,10 +54,19 @@ mod tests {
             ("cg/a/b/c/cgroup.procs", "\n"),
             ("cg/d/cgroup.procs", "10\n"),
         ]);
-        let mut found = processes(&root.path().join("cg/a"));
+        let mut found = processes(&directory(&root, "cg/a"));
         found.sort_unstable();
         assert_eq!(found, [7, 8, 9]);
-        assert!(processes(&root.path().join("cg/none")).is_empty());
+        assert!(processes(&directory(&root, "cg/none")).is_empty());
+    }
+
+    #[test]
+    fn no_depth_hides_a_process() {
+        let root = tree(&[("cg/", "")]);
+        let cgroup = directory(&root, "cg");
+        deep(&cgroup, &[(PROCESSES, "7\n")], || {
+            assert_eq!(processes(&cgroup), [7]);
+        });
     }
 
     #[test]

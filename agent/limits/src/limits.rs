@@ -139,15 +139,15 @@ impl<'a> Limits<'a> {
             let found = self.hierarchies.of_controller(controller_of(kind, version));
             found.filter(|mounted| mounted.version == version)
         };
-        let name = || controller_of(kind, Version::V2).to_owned();
+        let name = |version| controller_of(kind, version).to_owned();
         let Some(mounted) = of(Version::V1).or_else(|| of(Version::V2)) else {
-            let controller = name();
+            let controller = name(Version::V2);
             return Err((Version::V2, Missing::NoController { controller }));
         };
         match self.membership.path(mounted) {
             Some(path) => Ok(Seat { mounted, path }),
             None => {
-                let controller = name();
+                let controller = name(mounted.version);
                 Err((mounted.version, Missing::NoCgroup { controller }))
             }
         }
@@ -160,7 +160,7 @@ impl<'a> Limits<'a> {
         device: Option<Device>,
     ) -> Result<Result<Link, Missing>, Error> {
         let Some(directory) = self.hierarchies.directory(place.mounted, place.path) else {
-            let controller = controller_of(kind, Version::V2).to_owned();
+            let controller = controller_of(kind, place.mounted.version).to_owned();
             return Ok(Err(Missing::NoCgroup { controller }));
         };
         match link(&directory, place.path, kind, device, |file| file.name)? {

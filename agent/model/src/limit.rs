@@ -1,5 +1,6 @@
-//! The limits that a cgroup can have, and how much of each is intended or held. Which file holds which limit, and how it
-//! is written there, is the table of `agent-host`.
+//! The limits that a cgroup can have: their kinds, and their values as intended and as cgroup files hold them.
+//!
+//! `agent-host` has the table that says which file holds which limit, and how it is written there.
 
 use std::fmt;
 
@@ -18,30 +19,30 @@ pub use intent::{Intent, Source};
 pub use numbers::Numbers;
 pub use quantity::Quantity;
 
-/// A limit on something. The order is that of tightness: the least is the tightest.
+/// An upper bound, or none. The order is that of tightness: the least is the tightest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
-    /// So much, in the unit of what is limited.
+    /// A bound, in the unit of what is limited.
     Value(u64),
-    /// No limit: `max` in a file of v2.
+    /// No bound: `max` in a v2 file.
     Max,
 }
 
-/// A thing that is limited. The order is that in which limits are written to a new cgroup: v1 wants the limit of memory
-/// before that of memory and swap, which may not be less.
+/// What is limited. The order is that in which limits are written to a new cgroup: v1 needs the limit on memory before
+/// that on memory and swap together, which may not be less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The memory that a cgroup may use, in bytes.
     Memory,
-    /// Memory and swap together.
+    /// The memory and swap together that a cgroup may use, in bytes.
     MemorySwap,
-    /// Memory, in bytes, that the kernel leaves to a cgroup when memory is short.
+    /// The memory, in bytes, that the kernel leaves to a cgroup when memory is short.
     MemoryReservation,
-    /// Memory, in bytes, above which the kernel slows a cgroup down; v2 only.
+    /// The memory, in bytes, above which the kernel throttles a cgroup; v2 only.
     MemoryHigh,
-    /// CPU time in each period.
+    /// The CPU time that a cgroup may use in each period.
     CpuQuota,
     /// The share of CPU time among siblings.
     CpuWeight,
@@ -49,39 +50,40 @@ pub enum Kind {
     CpusetCpus,
     /// The memory nodes that a cgroup may allocate from.
     CpusetMems,
-    /// The tasks that a cgroup may have.
+    /// The number of tasks that a cgroup may have.
     Pids,
-    /// Bytes in a second that a cgroup may read from a block device.
+    /// The bytes per second that a cgroup may read from a block device.
     ReadBps,
-    /// Bytes in a second that a cgroup may write to a block device.
+    /// The bytes per second that a cgroup may write to a block device.
     WriteBps,
-    /// Reads in a second from a block device.
+    /// The reads per second that a cgroup may make from a block device.
     ReadIops,
-    /// Writes in a second to a block device.
+    /// The writes per second that a cgroup may make to a block device.
     WriteIops,
 }
 
-/// How much of it is intended.
+/// The value of a limit as somebody intended it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// Bytes or tasks.
     Amount(Limit),
-    /// `both` is memory and swap together. v1 limits that, v2 swap alone: `memory` is the limit of memory beside it.
+    /// The limit on memory and swap together, with the limit on memory. v1 limits both together, v2 swap alone: its
+    /// value is the difference of the two.
     Swap {
-        /// The limit of memory, in bytes.
+        /// The limit on memory, in bytes.
         memory: u64,
-        /// The limit of memory and swap together, in bytes.
+        /// The limit on memory and swap together, in bytes.
         both: Limit,
-        /// What `memory` may have been when the file was written, where whoever asked for the limit does not say.
+        /// The value that `memory` may have had when the file was written, if the source of the intent does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         earlier: Option<u64>,
     },
-    /// Microseconds of CPU time in each period.
+    /// The CPU time in each period.
     Quota {
-        /// Microseconds of CPU time.
+        /// The CPU time in microseconds.
         quota: Limit,
-        /// Microseconds.
+        /// The period in microseconds.
         period: u64,
     },
     /// v1's CPU shares, 2 to 262,144.
@@ -90,11 +92,11 @@ pub enum Value {
     Weight(u64),
     /// CPUs or memory nodes.
     Numbers(Numbers),
-    /// Bytes or I/Os in a second, of a block device.
+    /// The bytes or I/Os per second on a block device.
     Rate {
-        /// The device that is limited.
+        /// The device to which the limit applies.
         device: Device,
-        /// Bytes or I/Os.
+        /// The bytes or I/Os per second.
         limit: Limit,
     },
 }
@@ -102,23 +104,23 @@ pub enum Value {
 /// A block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Device {
-    /// The driver's number.
+    /// The major number, which is the driver's.
     pub major: u32,
-    /// The number among the driver's devices.
+    /// The minor number, which is the device's among those of the driver.
     pub minor: u32,
 }
 
-/// What the files of a cgroup hold of a limit.
+/// The value of a limit as a cgroup's files hold it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Held {
-    /// In the file's unit: bytes, tasks, a weight, shares, or a second's.
+    /// A number in the file's unit: bytes, tasks, a weight, shares, or bytes or I/Os per second.
     Amount(Limit),
-    /// CPU time in each period.
+    /// The CPU time in each period.
     Quota {
-        /// Microseconds of CPU time.
+        /// The CPU time in microseconds.
         quota: Limit,
-        /// Microseconds.
+        /// The period in microseconds.
         period: u64,
     },
     /// CPUs or memory nodes.
@@ -126,7 +128,7 @@ pub enum Held {
 }
 
 impl Kind {
-    /// All of them, in their order.
+    /// All kinds, in their order.
     pub const ALL: [Self; 13] = [
         Self::Memory,
         Self::MemorySwap,
@@ -162,7 +164,7 @@ impl Kind {
         }
     }
 
-    /// Whether each block device has one of its own.
+    /// Whether each block device has a limit of this kind of its own.
     pub const fn is_rate(self) -> bool {
         matches!(
             self,
@@ -170,20 +172,21 @@ impl Kind {
         )
     }
 
-    /// Whether it keeps anything from a cgroup: a weight counts among siblings only, and a reservation protects.
+    /// Whether the kernel denies a cgroup anything because of this limit. A weight only sets the share among siblings,
+    /// and a reservation only protects.
     pub const fn binds(self) -> bool {
         !matches!(self, Self::CpuWeight | Self::MemoryReservation)
     }
 
-    /// Whether the limits of the cgroups above hold too. v1 throttles block devices by the cgroup's own limits alone
-    /// (`throtl_pd_init`, block/blk-throttle.c).
+    /// Whether the limits of a cgroup's ancestors apply to the cgroup too. v1 throttles block devices by the cgroup's
+    /// own limits alone (`throtl_pd_init`, block/blk-throttle.c).
     pub fn is_inherited(self, version: Version) -> bool {
         self.binds() && (version == Version::V2 || !self.is_rate())
     }
 }
 
 impl Value {
-    /// The block device that it is about.
+    /// The block device of a rate; `None` for all other values.
     pub fn device(&self) -> Option<Device> {
         match self {
             Self::Rate { device, .. } => Some(*device),
@@ -193,7 +196,7 @@ impl Value {
 }
 
 impl Held {
-    /// Whether it limits nothing. An empty set of v2 is that of the cgroup above.
+    /// Whether this limits nothing. On v2, an empty set means that the parent's set applies.
     pub fn is_none(&self) -> bool {
         match self {
             Self::Amount(limit) | Self::Quota { quota: limit, .. } => *limit == Limit::Max,
@@ -201,13 +204,33 @@ impl Held {
         }
     }
 
-    /// Whether both say the same: without a quota, the period says nothing.
+    /// Whether both values are the same limit. Two quotas are if they allow the same CPU time, whatever their periods: who
+    /// asks for half a CPU names no period.
     pub fn is_same(&self, other: &Self) -> bool {
-        self == other || (self.is_none() && other.is_none())
+        let is_same_share = match (self.quota(), other.quota()) {
+            (Some((quota, period)), Some((other, its_period))) => {
+                u128::from(quota) * u128::from(its_period) == u128::from(other) * u128::from(period)
+            }
+            _ => false,
+        };
+        self == other || (self.is_none() && other.is_none()) || is_same_share
     }
 
-    /// What holds where both limits do, as a cgroup's and its parent's: the tighter of the two. A weight counts among
-    /// siblings only, and is no such limit.
+    /// The microseconds of CPU time, and those of the period.
+    const fn quota(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Quota {
+                quota: Limit::Value(quota),
+                period,
+            } => Some((quota, period)),
+            _ => None,
+        }
+    }
+
+    /// The effective limit where both limits apply, such as a cgroup's and its parent's: the tighter of two amounts or
+    /// quotas, the CPUs or memory nodes in both of two sets.
+    ///
+    /// It makes no sense for weights, which only set the share among siblings.
     #[must_use]
     pub fn tighter(self, other: Self) -> Self {
         match (self, other) {
@@ -218,15 +241,10 @@ impl Held {
         }
     }
 
-    /// Of one CPU's time; no quota is more than any.
+    /// The quota as a share of one CPU's time; infinite without a quota.
     fn share(&self) -> f64 {
-        match *self {
-            Self::Quota {
-                quota: Limit::Value(quota),
-                period,
-            } => quota as f64 / period.max(1) as f64,
-            _ => f64::INFINITY,
-        }
+        let share = |(quota, period): (u64, u64)| quota as f64 / period.max(1) as f64;
+        self.quota().map_or(f64::INFINITY, share)
     }
 }
 
@@ -236,7 +254,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// As v2 writes it.
+/// Written as in a v2 file.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

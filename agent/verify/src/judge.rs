@@ -128,11 +128,11 @@ impl Run {
         Some(of(&self.last)?.saturating_sub(of(&self.first)?))
     }
 
-    /// Returns a peak that the kernel keeps since the cgroup was made, if the peak grew in the run or there was none
-    /// before.
+    /// Returns a peak that the kernel keeps since the cgroup was made, if the peak grew in the run. `None` also where a
+    /// sample does not have it: then it may be from before the run.
     fn grown(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
-        let (before, after) = (of(&self.before), of(&self.after)?);
-        before.is_none_or(|before| before < after).then_some(after)
+        let (before, after) = (of(&self.before)?, of(&self.after)?);
+        (before < after).then_some(after)
     }
 
     /// Makes an inconclusive finding, because the value of one of these files is not known.

@@ -16,6 +16,8 @@ pub struct Peaks {
     /// The highest memory usage in bytes, swap usage in bytes, and number of tasks.
     pub memory: Option<u64>,
     pub swap: Option<u64>,
+    /// The highest sum of memory and swap usage in one sample, in bytes.
+    pub both: Option<u64>,
     pub pids: Option<u64>,
     /// The different sets of CPUs that processes of the cgroup were allowed to use, as the kernel writes them.
     pub allowed: Vec<String>,
@@ -30,8 +32,12 @@ pub struct Peaks {
 impl Peaks {
     pub fn add(&mut self, sample: &Sample) {
         let number = |field| sample.reading.number(field);
-        self.memory = self.memory.max(number(Field::MemoryUsage));
-        self.swap = self.swap.max(number(Field::Swap));
+        let (memory, swap) = (number(Field::MemoryUsage), number(Field::Swap));
+        self.memory = self.memory.max(memory);
+        self.swap = self.swap.max(swap);
+        // Without swap, some kernels have no file for it.
+        let both = memory.map(|memory| memory.saturating_add(swap.unwrap_or(0)));
+        self.both = self.both.max(both);
         self.pids = self.pids.max(number(Field::Threads));
         self.burst = self.burst.max(sample.hits.burst);
         for allowed in &sample.processes.allowed {

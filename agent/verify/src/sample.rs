@@ -148,7 +148,7 @@ impl Gauge {
     /// Returns the processes in the cgroup and the cgroups below it, in the hierarchy that limits `kind`.
     pub fn processes(&self, kind: Kind) -> Vec<i32> {
         let directory = self.limits().directory(kind);
-        directory.map_or_else(Vec::new, |it| processes(&it.path))
+        directory.as_ref().map_or_else(Vec::new, processes)
     }
 
     fn cpus_used(&self) -> Processes {

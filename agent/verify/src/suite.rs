@@ -145,6 +145,7 @@ pub fn check() -> Result<(), Error> {
 pub fn report(reports: Vec<Option<Report>>) -> Report {
     let mut checks: Vec<Check> = Vec::new();
     let mut notes = Vec::new();
+    let cgroup = parent(reports.iter().flatten().next());
     for report in reports {
         let (more, said) = match report {
             Some(report) => (report.checks, report.notes),
@@ -159,9 +160,15 @@ pub fn report(reports: Vec<Option<Report>>) -> Report {
     }
     let subject = ReportSubject {
         name: "suite".to_owned(),
-        cgroup: "/agent".to_owned(),
+        cgroup,
     };
     Report::new(Scope::Run, subject, None, once(checks), notes)
+}
+
+/// Returns the cgroup that holds those of the jobs: an ordinary user's is below the caller's own.
+fn parent(job: Option<&Report>) -> String {
+    let parent = job.and_then(|it| it.subject.cgroup.rsplit_once('/'));
+    parent.map_or_else(String::new, |(parent, _)| parent.to_owned())
 }
 
 /// A directory on a disk, removed on drop. The next suite removes what a killed process left.

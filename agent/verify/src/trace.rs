@@ -110,7 +110,8 @@ impl Window {
 
 /// Tells whether a path is that of `cgroup` or of a cgroup below it.
 pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
-    let below = path.strip_prefix(cgroup);
+    // The root cgroup, "/", is the empty text before the paths of all others.
+    let below = path.strip_prefix(cgroup.trim_end_matches('/'));
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
@@ -153,6 +154,20 @@ mod tests {
 
     fn moment(second: u64) -> Moment {
         (UNIX_EPOCH + Duration::from_secs(second)).into()
+    }
+
+    #[test]
+    fn all_paths_are_within_the_root() {
+        for (path, cgroup, within) in [
+            ("/a", "/", true),
+            ("/", "/", true),
+            ("/a", "/a", true),
+            ("/a/b", "/a", true),
+            ("/ab", "/a", false),
+            ("/", "/a", false),
+        ] {
+            assert_eq!(is_within(path, cgroup), within, "{path} {cgroup}");
+        }
     }
 
     #[test]

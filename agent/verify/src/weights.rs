@@ -27,7 +27,7 @@ const SHARE: f64 = 0.05;
 /// The least tolerance, in seconds of CPU time.
 const LEAST: f64 = 0.02;
 
-/// Processes that wanted the CPU for this share of the time count as wanting it all the time.
+/// Threads that wanted the CPU for this share of the time count as wanting it all the time.
 const WANTING: f64 = 0.9;
 
 const WHY: &str = "5 % of the expected time, or 20 ms: a few slices of the scheduler (sched_base_slice_ns) at the ends";
@@ -36,12 +36,12 @@ const WHY: &str = "5 % of the expected time, or 20 ms: a few slices of the sched
 struct Sibling {
     supervised: Supervised,
     watch: Watch,
-    /// The processes, by pid.
+    /// Its threads, by tid.
     wants: BTreeMap<i32, Want>,
     has_ended: bool,
 }
 
-/// How much a process wanted the CPU.
+/// How much a thread wanted the CPU.
 #[derive(Clone, Copy, Debug)]
 struct Want {
     /// The time at the begin of the measurement, in nanoseconds.
@@ -153,8 +153,8 @@ fn look(siblings: &mut [Sibling]) -> Result<(), Error> {
         let now = wanted_cpu(Path::new("/"), &processes).into_iter();
         let now = now.map(|last| {
             (
-                last.pid,
-                Want::next(wants.get(&last.pid), last, watch.after.at),
+                last.tid,
+                Want::next(wants.get(&last.tid), last, watch.after.at),
             )
         });
         *wants = now.collect();
@@ -179,8 +179,8 @@ impl Want {
         }
     }
 
-    /// Returns how long the process ran or waited for a CPU, in nanoseconds. A process that wants a CPU and whose
-    /// counter has not changed has waited since: to sleep, it would have had to run.
+    /// Returns how long the thread ran or waited for a CPU, in nanoseconds. A thread that wants a CPU and whose counter has
+    /// not changed has waited since: to sleep, it would have had to run.
     fn time(&self, at: Instant) -> u64 {
         let waits = match self.last.now {
             true => at.saturating_duration_since(self.since),

@@ -160,7 +160,8 @@ fn container<'a>(membership: &Membership, containers: &'a [Container]) -> Option
             let rest = path.strip_prefix(&*container.cgroup);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        membership.paths().any(|(_, path)| below(path))
+        // A container that does not run has no cgroup.
+        !container.cgroup.is_empty() && membership.paths().any(|(_, path)| below(path))
     };
     let in_them = containers.iter().filter(has);
     in_them.min_by_key(|container| container.cgroup.len())

@@ -140,12 +140,13 @@ mod tests {
             Expected::of(Kind::MemoryHigh, Version::V1, &high, 4096),
             None
         );
-        // The same share of a CPU in another period is not the same quota. An empty set is no limit.
-        let other = Held::Quota {
-            quota: Limit::Value(25_000),
-            period: 50_000,
+        let other = |quota, period| Held::Quota {
+            quota: Limit::Value(quota),
+            period,
         };
-        assert!(wanted.is_same(&wanted) && !wanted.is_same(&other));
+        // Half a CPU is half a CPU in any period. An empty set is no limit.
+        assert!(wanted.is_same(&other(25_000, 50_000)) && !wanted.is_same(&other(25_000, 100_000)));
+        assert!(!wanted.is_same(&Held::Quota { quota: Limit::Max, period: 100_000 }));
         assert!(Held::Numbers(agent_model::limit::Numbers::default()).is_none());
     }
 }

@@ -68,7 +68,8 @@ fn shown(limits: &Limits<'_>, place: &Seat<'_>) -> Result<(), String> {
 
 /// Returns the effective limit. A set that is equal to that of the root cgroup is no limit.
 fn tightest(chain: &Chain) -> Option<Link> {
-    let root = chain.above.iter().find(|link| link.cgroup == "/");
+    let mut links = chain.own.iter().chain(&chain.above);
+    let root = links.find(|link| link.cgroup == "/");
     let whole = |link: &Link| {
         let set = matches!(link.held, Held::Numbers(_));
         set && root.is_some_and(|root| root.held.is_same(&link.held))

@@ -1,4 +1,4 @@
-//! Killing what is in a cgroup, and removing it.
+//! Kills the processes in a cgroup, and removes the cgroup.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,21 +12,21 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{Cgroup, Error, freezer};
 
-/// How long the dead may take to be gone.
+/// How long killed processes may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks: at first, and at most.
+/// The first and the longest pause between two looks at the cgroup.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
 
-/// Looks after which those are killed one by one that the kernel was told to kill: they may have left the cgroup that it
-/// was told of.
+/// The number of looks after which processes are killed one by one, although `cgroup.kill` was written. They may no
+/// longer be in the cgroup of v2.
 const TRUST: u32 = 20;
 
 impl Cgroup {
-    /// Kills all that is in it and below it, and waits until nothing is.
+    /// Kills all processes in the cgroup and below it, and waits until none is left.
     ///
     /// # Errors
-    /// A process does not die.
+    /// A process is still there after 10 seconds, or the cgroup cannot be read.
     pub fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         for (look, pause) in (0..).zip(pauses()) {
@@ -38,13 +38,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills all that is in it and below it, once: what was born meanwhile is met at the next look.
+    /// Kills all processes in the cgroup and below it, once. Processes that were forked meanwhile are killed at the
+    /// next look. `look` counts the looks from 0.
     ///
     /// # Errors
-    /// [`Error::Alive`] where something was there.
+    /// [`Error::Alive`] where a process was there.
     pub fn kill_once(&self, look: u32) -> Result<(), Error> {
-        // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container may
-        // make much.
+        // Linux 5.14 and later have this file, and kill children that are forked meanwhile too. It is written before
+        // the cgroups are read, because a container may have made many.
         let told = self
             .v2()
             .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
@@ -57,7 +58,8 @@ impl Cgroup {
         Err(Error::Alive { pid, path })
     }
 
-    /// Stopped meanwhile, none has children. v1 lets them die when they go on.
+    /// Kills the processes one by one. They are frozen meanwhile, so that none forks. On v1, a killed process ends only
+    /// when it is thawed.
     fn kill_each(&self) -> Result<(), Error> {
         self.freeze();
         let killed = self.kill_members();
@@ -65,7 +67,7 @@ impl Cgroup {
         killed
     }
 
-    /// By descriptors, so that no process is killed that got the number of one that ended.
+    /// Kills the processes through pidfds, so that a process that got the pid of an ended one is not killed.
     fn kill_members(&self) -> Result<(), Error> {
         let pids = |members: Vec<(i32, _)>| -> BTreeSet<i32> {
             members.into_iter().map(|(pid, _)| pid).collect()
@@ -85,19 +87,19 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Where it fails, some may be born and are met at the next look.
+    /// Freezes the cgroup. Where that fails, processes may fork; the next look finds their children.
     fn freeze(&self) {
         self.directories().for_each(freezer::freeze);
     }
 
-    /// Lets go what is in it and below it: on v1 a cgroup below that was frozen by itself stays so.
+    /// Thaws the cgroup and those below it: on v1, a cgroup below that was frozen separately would stay frozen.
     fn thaw(&self) {
         for directory in self.directories() {
             let thaw = &mut |cgroup: &Control| {
                 freezer::thaw(cgroup);
-                Ok(())
+                Ok(true)
             };
-            // What is left frozen is met at the next look.
+            // The next look finds what is still frozen.
             let _ = directory.walk(thaw, &mut |_, _| Ok(()));
         }
     }
@@ -106,7 +108,7 @@ impl Cgroup {
         self.directories().find(|it| it.version == Version::V2)
     }
 
-    /// The processes in it and below it, in any hierarchy, each with where it was found.
+    /// Returns the processes in the cgroup and below it, in any hierarchy, each with the path of its cgroup.
     fn members(&self) -> Result<Vec<(i32, std::path::PathBuf)>, Error> {
         let mut members = Vec::new();
         for directory in self.directories() {
@@ -115,7 +117,8 @@ impl Cgroup {
         Ok(members)
     }
 
-    /// Removes it in each hierarchy, as [`Cgroup::remove`], if no process and no cgroup is in it in any.
+    /// Removes the cgroup in one hierarchy after the other, like [`Cgroup::remove`], until it contains a process or a
+    /// cgroup. Returns whether it was removed from all hierarchies.
     pub fn remove_empty(&self) -> bool {
         self.made.iter().all(|(_, way)| {
             let [above @ .., parent, cgroup] = &way.cgroups[..] else {
@@ -132,10 +135,11 @@ impl Cgroup {
         })
     }
 
-    /// Removes it and those below it, and those above that were made for it where they are empty now. What is gone already is fine.
+    /// Removes the cgroup and those below it, then those above it that the agent made and that are empty now. It is not
+    /// an error if a cgroup is gone already.
     ///
     /// # Errors
-    /// Something is still in it.
+    /// A process is still in it, or the kernel refuses.
     pub fn remove(&self) -> Result<(), Error> {
         let mut failed = Ok(());
         for (_, way) in &self.made {
@@ -152,15 +156,15 @@ fn pauses() -> impl Iterator<Item = Duration> {
 
 fn add_members(cgroup: &Control, members: &mut Vec<(i32, std::path::PathBuf)>) -> io::Result<()> {
     let add = &mut |cgroup: &Control| {
-        // 0 is one of a pid namespace that this process does not see into.
+        // 0 stands for a process that is not in this process's pid namespace.
         let seen = cgroup.processes()?.into_iter().filter(|pid| *pid != 0);
         members.extend(seen.map(|pid| (pid, cgroup.path.clone())));
-        Ok(())
+        Ok(true)
     };
     cgroup.walk(add, &mut |_, _| Ok(()))
 }
 
-/// Removes the last of these, and the one of all containers where it is empty.
+/// Removes the last of these cgroups, and those above it that the agent made and that are empty.
 fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
     let [above @ .., parent, cgroup] = cgroups else {
         return Ok(());
@@ -169,7 +173,7 @@ fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
     for pause in pauses() {
         match remove_tree(parent, cgroup) {
             Ok(()) => break,
-            // Dying takes a moment longer than its parent waits for.
+            // A process may leave its cgroup a moment after its parent has reaped it.
             Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(pause),
             Err(source) => {
                 let path = cgroup.path.clone();
@@ -181,7 +185,7 @@ fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes those above that were made for it: whoever makes the next container makes them again.
+/// Removes the empty cgroups above that the agent made. The next launch makes them again.
 fn remove_above(above: &[Control], parent: &Control) {
     let mut child = parent;
     for above in above.iter().rev() {
@@ -203,14 +207,14 @@ fn remove_tree(parent: &Control, cgroup: &Control) -> io::Result<()> {
     match remove_one(parent, name) {
         Err(error) if is_busy(&error) => {
             let below = &mut |above: &Control, name: &OsStr| remove_one(above, name);
-            cgroup.walk(&mut |_| Ok(()), below)?;
+            cgroup.walk(&mut |_| Ok(true), below)?;
             remove_one(parent, name)
         }
         removed => removed,
     }
 }
 
-/// Removes one in which nothing is, unless it is gone already.
+/// Removes an empty cgroup. It is not an error if the cgroup is gone already.
 fn remove_one(above: &Control, name: &OsStr) -> io::Result<()> {
     match above.remove(name) {
         Err(error)

@@ -90,7 +90,7 @@ fn finding(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     let (Some(run), Some(effective)) = (facts.run, effective) else {
         return Finding::of(Verdict::Pass, under);
     };
-    if effective.held != bound.link.held {
+    if !effective.held.is_same(&bound.link.held) {
         let held = chain.quantity(&effective.held).text;
         let tighter = format!("{under}; {held} of {} is tighter", effective.cgroup);
         return Finding::of(Verdict::Pass, tighter);

@@ -183,10 +183,11 @@ impl Swap {
         match version {
             Version::V1 => Self {
                 what: "memory and swap",
-                // Without a new peak, the sum of the highest samples is an upper estimate.
                 peak: run.grown(|it| it.hits.both_peak).or_else(|| {
-                    let swap = run.peaks.swap.unwrap_or(0);
-                    Some(run.peaks.memory?.saturating_add(swap))
+                    // A page that the kernel moves to swap between the two readings counts twice. The kernel's own peak
+                    // bounds the sum.
+                    let most = run.after.hits.both_peak.unwrap_or(u64::MAX);
+                    Some(run.peaks.both?.min(most))
                 }),
                 hits: run.counted(|it| it.hits.both_hits),
                 files: [&USAGE, &BOTH_HITS],

@@ -100,15 +100,15 @@ fn verdict(
     Finding::of(Verdict::Pass, reason)
 }
 
-/// Returns the CPUs whose CPU time grew in the run; `None` on v2, which does not count the time of each CPU.
+/// Returns the CPUs whose CPU time grew in the run; `None` where a sample does not have the time of each CPU. v2 does not
+/// count it.
 fn used(run: &Run) -> Option<Numbers> {
     let (before, after) = (&run.before.hits.cpus, &run.after.hits.cpus);
-    if after.is_empty() {
+    if before.is_empty() || after.is_empty() {
         return None;
     }
-    let before = before.iter().copied().chain(std::iter::repeat(0));
     let grown = after.iter().zip(before).enumerate();
-    let used = grown.filter(|(_, (after, before))| *after > before);
+    let used = grown.filter(|(_, (after, before))| after > before);
     Some(
         used.filter_map(|(cpu, _)| u32::try_from(cpu).ok())
             .collect(),

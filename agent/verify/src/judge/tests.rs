@@ -59,8 +59,9 @@ fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
 }
 
 /// Counters that are 0 at the begin.
-const COUNTED: [Field; 5] = [
+const COUNTED: [Field; 6] = [
     Field::Failcnt,
+    Field::MaxUsage,
     Field::MemoryUsage,
     Field::CpuUsage,
     Field::Periods,
@@ -72,9 +73,13 @@ fn nothing() -> (Vec<(Field, u64)>, Hits) {
     let hits = Hits {
         oom_kills: Some(0),
         high: Some(0),
+        both_peak: Some(0),
         both_hits: Some(0),
+        swap_peak: Some(0),
         swap_hits: Some(0),
         forks_refused: Some(0),
+        pids_peak: Some(0),
+        cpus: vec![0, 0],
         ..Hits::default()
     };
     (COUNTED.map(|field| (field, 0)).to_vec(), hits)
@@ -96,6 +101,7 @@ fn run() -> Run {
         peaks: Peaks {
             memory: Some(0),
             swap: Some(0),
+            both: Some(0),
             pids: Some(0),
             ..Peaks::default()
         },
@@ -263,6 +269,46 @@ fn memory() {
     before.after.reading.set(Field::MaxUsage, 200 * MIB);
     before.peaks.memory = Some(150 * MIB);
     assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
+    before.before.reading.clear(Field::MaxUsage);
+    assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
+}
+
+/// The highest usage of memory and that of swap need not be of the same time.
+#[test]
+fn memory_and_swap_together_are_what_they_were_at_one_time() {
+    let value = Value::Swap {
+        memory: 100 * MIB,
+        both: Limit::Value(100 * MIB),
+        earlier: None,
+    };
+    let claim = claim(Kind::MemorySwap, value);
+    let chain = Chain {
+        version: Version::V1,
+        ..chain(Kind::MemorySwap, bytes(100))
+    };
+    // The limit was reached before the run: the kernel's peak does not grow any more.
+    let swapping = |looks: [[u64; 2]; 2], peak| {
+        let mut run = run();
+        for [memory, swap] in looks {
+            let mut look = run.after.clone();
+            look.reading.set(Field::MemoryUsage, memory * MIB);
+            look.reading.set(Field::Swap, swap * MIB);
+            run.peaks.add(&look);
+        }
+        (run.before.hits.both_peak, run.after.hits.both_peak) = (Some(peak), Some(peak));
+        run.after.hits.both_hits = Some(7);
+        run
+    };
+    for (looks, peak, wanted) in [
+        ([[90, 0], [40, 60]], 100 * MIB, Verdict::Pass),
+        // A page that moves to swap between two readings counts twice.
+        ([[90, 0], [60, 60]], 100 * MIB, Verdict::Pass),
+        ([[90, 0], [60, 60]], 200 * MIB, Verdict::Fail),
+    ] {
+        let run = swapping(looks, peak);
+        let (verdict, reason) = judged(&claim, &chain, Some(&run));
+        assert_eq!(verdict, wanted, "{looks:?} {peak}: {reason}");
+    }
 }
 
 fn quota(cpus: f64) -> (LimitClaim, Chain) {
@@ -362,6 +408,7 @@ fn sets_of_cpus() {
         ("0-1", vec![5, 0], Some(4), Verdict::Fail),
         ("0", vec![5, 1], Some(4), Verdict::Fail),
         ("0", vec![], Some(2), Verdict::Pass),
+        // Of what the first sample lacks, the last one says nothing of the run.
         // No more threads want a CPU than the set has CPUs.
         ("0", vec![5, 0], Some(1), Verdict::Inconclusive),
         ("0", vec![5, 0], None, Verdict::Inconclusive),
