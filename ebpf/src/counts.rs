@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
     CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
-    OVERFLOW, ProcessKey, RareBounds, Sent,
+    OVERFLOW, ProcessKey, RareBounds, SHARED, Sent,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -161,10 +161,33 @@ pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
     now - known
 }
 
-/// Makes `init` the init process of the cgroup `key`. False if the cgroup has one, or if there is no room.
+/// A map is full.
+pub struct NoRoom;
+
+/// `EEXIST` (`include/uapi/asm-generic/errno-base.h`), as helpers return it.
+const EXISTS: i64 = -17;
+
+/// Makes `init` the init process of the cgroup `key`. False if the cgroup has one.
 #[inline(always)]
-pub fn adopt_init(key: &CgroupKey, init: &ProcessKey) -> bool {
-    INITS.insert(key, init, BPF_NOEXIST.into()).is_ok() && FIRSTS.insert(init, key, 0).is_ok()
+pub fn adopt_init(key: &CgroupKey, init: &ProcessKey) -> Result<bool, NoRoom> {
+    match INITS.insert(key, init, BPF_NOEXIST.into()) {
+        Ok(()) => {}
+        Err(error) if i64::from(error) == EXISTS => return Ok(false),
+        Err(_) => return Err(NoRoom),
+    }
+    if FIRSTS.insert(init, key, 0).is_err() {
+        // The entry would keep a later init process from being adopted.
+        let _ = INITS.remove(key);
+        return Err(NoRoom);
+    }
+    Ok(true)
+}
+
+/// Whether these counts are shared by all cgroups that found no room.
+#[inline(always)]
+pub fn is_shared(counts: *mut Counts) -> bool {
+    // SAFETY: `counts` points to a map's value, which is valid while the program runs.
+    unsafe { (*counts).had_first & SHARED != 0 }
 }
 
 /// The cgroup whose init process `process` is.

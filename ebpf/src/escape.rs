@@ -90,7 +90,7 @@ pub fn made(cgroup: &CgroupKey, parent: &CgroupKey) {
     // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     let (below, unwatched) = unsafe { (&raw mut (*counts).below, &raw mut (*counts).unwatched) };
     // SAFETY: `below` is a field of that value. Two CPUs that read it at once may both take the last place.
-    let has_room = unsafe { below.read_volatile() } < WATCHED_BELOW;
+    let has_room = unsafe { below.read_volatile() } < WATCHED_BELOW && !counts::is_shared(counts);
     if has_room && BELOW.insert(cgroup, &container, 0).is_ok() {
         counts::add(below, 1);
         plain::end_epoch();
@@ -143,14 +143,20 @@ pub fn is_inside(cgroup: &CgroupKey) -> bool {
 #[inline(always)]
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
-        // Streams report that escapes may be missing, and the metrics say in which cgroup.
-        emit::no_room(RecordKind::Escape);
-        if let Some(counts) = counts::of(cgroup) {
-            // SAFETY: `counts` points to a map's value, which is valid while the program runs.
-            counts::add(unsafe { &raw mut (*counts).unwatched }, 1);
-        }
+        not_watched(cgroup);
     }
     plain::end_epoch();
+}
+
+/// Counts that a map has no room for what would show the escapes of `cgroup`. Streams report that escapes may be missing,
+/// and the metrics say in which cgroup.
+#[inline(always)]
+pub fn not_watched(cgroup: &CgroupKey) {
+    emit::no_room(RecordKind::Escape);
+    if let Some(counts) = counts::of(cgroup) {
+        // SAFETY: `counts` points to a map's value, which is valid while the program runs.
+        counts::add(unsafe { &raw mut (*counts).unwatched }, 1);
+    }
 }
 
 /// The namespaces of a process, compared with its container's baseline and with the host's namespaces.

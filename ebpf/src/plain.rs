@@ -4,7 +4,7 @@
 //!
 //! That a cgroup has no baseline holds for an epoch. An epoch ends whenever a cgroup becomes a container's.
 
-use agent_ebpf::{CgroupKey, Counts, SHARED};
+use agent_ebpf::{CgroupKey, Counts};
 use aya_ebpf::{macros::map, maps::Array};
 
 use crate::{counts, escape};
@@ -33,14 +33,14 @@ pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
         if escape::is_inside(cgroup) {
             return false;
         }
-        if counts.had_first & SHARED == 0 {
+        if !counts::is_shared(counts) {
             counts.plain = epoch;
         }
     }
     true
 }
 
-/// Whether the cgroup whose counts are `counts` has, or had, an init process; always true for [`SHARED`] counts.
+/// Whether the cgroup whose counts are `counts` has, or had, an init process; always true for [`agent_ebpf::SHARED`] counts.
 #[inline(always)]
 pub fn had_first(counts: *mut Counts) -> bool {
     // SAFETY: `counts` points to a map's value, which is valid while the program runs.

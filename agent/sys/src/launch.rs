@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
+use std::num::NonZeroI32;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
@@ -367,8 +368,10 @@ pub(super) fn wait_for_signal() -> Signal {
             libc::sigfillset(&raw mut all);
             libc::sigwait(&raw const all, &raw mut signal)
         };
-        if let (0, Some(signal)) = (failed, Signal::from_named_raw(signal)) {
-            return signal;
+        if let (0, Some(signal)) = (failed, NonZeroI32::new(signal)) {
+            // SAFETY: sigwait(3) returned the number: that of a signal, and none that the C library keeps for itself, which
+            // sigfillset(3) leaves out.
+            return unsafe { Signal::from_raw_nonzero_unchecked(signal) };
         }
     }
 }

@@ -11,7 +11,8 @@ use aya_ebpf::{
 
 use crate::{
     config::{active, is_host},
-    counts, emit, escape, plain,
+    counts::{self, NoRoom},
+    emit, escape, plain,
     task::{self, Pointer, Typed},
     wanted::KindDemand,
 };
@@ -28,12 +29,18 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: `counts` points to a map's value, which is valid while the program runs.
     counts::add(unsafe { &raw mut (*counts).execs }, 1);
-    if may_be_first(task, &key) && counts::adopt_init(&key, &task::process(task)) {
-        plain::has_first(counts);
-        escape::begin(&key, task);
-        let task = task.probed();
-        emit::send_unless_full(RecordKind::Exec, task, |record| fill(task, record));
-        return 0;
+    if may_be_first(task, &key) {
+        match counts::adopt_init(&key, &task::process(task)) {
+            Ok(true) => {
+                plain::has_first(counts);
+                escape::begin(&key, task);
+                let task = task.probed();
+                emit::send_unless_full(RecordKind::Exec, task, |record| fill(task, record));
+                return 0;
+            }
+            Ok(false) => {}
+            Err(NoRoom) => escape::not_watched(&key),
+        }
     }
     if !plain::is_outside(counts, &key) {
         escape::check(task, &key, How::Unseen);

@@ -135,6 +135,23 @@ fn signals_are_passed_on() {
     }
 }
 
+/// systemd in a container wants RTMIN+3, which is 37.
+#[test]
+#[ignore = "needs root"]
+fn a_real_time_signal_is_passed_on() {
+    let container = Container::new("real-time");
+    let obedient = "trap 'exit 9' 37; echo ready; while :; do sleep 0.1; done";
+    for flags in [&[][..], &["--init"]] {
+        let (mut agent, _lines) = ready(container.run(flags, &["sh", "-c", obedient]));
+        let kill = format!("kill -37 {}", agent.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.is_ok_and(|it| it.success()), "{flags:?}");
+        let ended = wait_for_end(&mut agent, "the container obeys");
+        assert_eq!(ended.code(), Some(9), "{flags:?}");
+        container.assert_gone();
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn the_third_wish_for_an_end_kills() {

@@ -217,14 +217,7 @@ fn remove_tree(parent: &Control, cgroup: &Control) -> io::Result<()> {
 /// Removes an empty cgroup. It is not an error if the cgroup is gone already.
 fn remove_one(above: &Control, name: &OsStr) -> io::Result<()> {
     match above.remove(name) {
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::NOENT | Errno::NODEV)
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if is_removed(&error) => Ok(()),
         removed => removed,
     }
 }

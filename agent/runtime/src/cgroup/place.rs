@@ -61,12 +61,12 @@ impl Place {
         self.controllers.iter().any(|name| name == controller)
     }
 
-    /// Makes the cgroup with these nested names, and the missing cgroups above it.
+    /// Makes the cgroup with these nested names, and the missing cgroups above it. Another launcher may remove one of these
+    /// meanwhile, because it is empty.
     pub(super) fn make(&self, names: &[&str]) -> Result<Way, Error> {
         for _ in 0..TRIES {
             match self.try_make(names) {
-                Err(Error::Io { source, .. })
-                    if Errno::from_io_error(&source) == Some(Errno::NOENT) => {}
+                Err(Error::Io { source, .. }) if is_removed(&source) => {}
                 made => return made,
             }
         }
@@ -81,9 +81,7 @@ impl Place {
             let parent = cgroups.last().unwrap_or(&self.base);
             match parent.below(name) {
                 Ok(child) => cgroups.push(child),
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {
-                    return Ok(None);
-                }
+                Err(error) if is_removed(&error) => return Ok(None),
                 Err(error) => return Err(Error::io(&parent.path.join(name))(error)),
             }
         }
@@ -104,8 +102,15 @@ impl Place {
             let path = parent.path.join(name);
             let (child, made) = parent.make(name).map_err(Error::io(&path))?;
             is_ours = is_ours || made || *name == AGENT || (self.user && child.is_writable());
-            if self.has("cpuset") && self.version == Version::V1 {
-                inherit(parent, &child).map_err(Error::io(&path))?;
+            if self.has("cpuset")
+                && self.version == Version::V1
+                && let Err(error) = inherit(parent, &child)
+            {
+                if made {
+                    // The error is of more use than one of the removal.
+                    let _ = parent.remove(name.as_ref());
+                }
+                return Err(Error::io(&path)(error));
             }
             if self.has("memory") && self.version == Version::V1 && is_ours {
                 count_below(&child);
@@ -125,6 +130,14 @@ impl Place {
         let path = self.base.path.join(names.join("/"));
         Err(Error::Exists { path })
     }
+}
+
+/// Whether a cgroup was removed. In one that was, the kernel finds nothing (ENOENT), and makes and reads nothing (ENODEV).
+pub(super) fn is_removed(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::NODEV)
+    )
 }
 
 /// Copies the parent's CPUs and memory nodes to a cpuset of v1. A new cpuset is empty, and the kernel lets no process
