@@ -160,20 +160,20 @@ impl Control {
         enter: &mut dyn FnMut(&Self) -> io::Result<bool>,
         leave: &mut dyn FnMut(&Self, &OsStr) -> io::Result<()>,
     ) -> io::Result<()> {
-        let names = |cgroup: &Self, goes_below: bool| match goes_below {
+        let children = |cgroup: &Self, goes_below: bool| match goes_below {
             true => cgroup.names(),
             false => Ok(Vec::new()),
         };
         let mut at = self.again()?;
         let mut way: Vec<OsString> = Vec::new();
-        let mut waiting = vec![names(&at, enter(self)?)?];
+        let mut waiting = vec![children(&at, enter(self)?)?];
         while let Some(names) = waiting.last_mut() {
             if let Some(name) = names.pop() {
                 let child = match at.below_name(&name) {
                     Err(error) if is_none(&error) => continue,
                     child => child?,
                 };
-                waiting.push(names(&child, enter(&child)?)?);
+                waiting.push(children(&child, enter(&child)?)?);
                 way.push(name);
                 at = child;
             } else {

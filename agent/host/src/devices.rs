@@ -40,6 +40,21 @@ pub fn block_device(path: &Path) -> Option<(u32, u32)> {
     found.file_type().is_block_device().then_some(numbers)
 }
 
+/// Returns how many bytes were written to a block device since the kernel has it (`stat` below `/sys/dev/block`,
+/// Documentation/block/stat.rst).
+pub fn written(root: &Path, major: u32, minor: u32) -> Option<u64> {
+    /// The bytes of a sector there, whatever the device's own sectors are.
+    const SECTOR: u64 = 512;
+    let file = File::read(root.join(format!("sys/dev/block/{major}:{minor}/stat"))).ok()?;
+    let sectors = file
+        .string()
+        .ok()?
+        .split_whitespace()
+        .nth(6)?
+        .parse::<u64>();
+    sectors.ok()?.checked_mul(SECTOR)
+}
+
 /// Returns the path of the whole block device that holds the files of a directory. Returns `None` where there is no
 /// single device, as with overlayfs and btrfs.
 pub fn disk_below(root: &Path, directory: &Path) -> Option<String> {
@@ -83,6 +98,14 @@ mod tests {
         let mut devices = Devices::new(root.path());
         assert_eq!(&*devices.name(253, 0), "/dev/vda");
         assert_eq!(&*devices.name(253, 1), "");
+    }
+
+    #[test]
+    fn sectors_are_of_512_bytes() {
+        let stat = "  11 0 88 4  5 6 2048 7 0 8 9\n";
+        let root = tree(&[("sys/dev/block/7:0/stat", stat)]);
+        assert_eq!(written(root.path(), 7, 0), Some(1 << 20));
+        assert_eq!(written(root.path(), 7, 1), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Trees of files for tests.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::io::Write as _;
 use std::{fs, io};
 
 use agent_model::hierarchy::Version;
@@ -59,7 +59,9 @@ pub fn deep(cgroup: &Directory, files: &[(&str, &str)], look: impl FnOnce()) {
     for (name, content) in files {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&lowest, *name, flags, Mode::RUSR).map(fs::File::from);
-        let written = file.map_err(io::Error::from).and_then(|mut it| it.write_all(content.as_bytes()));
+        let written = file
+            .map_err(io::Error::from)
+            .and_then(|mut it| it.write_all(content.as_bytes()));
         written.expect("a file of the cgroup below");
     }
     look();

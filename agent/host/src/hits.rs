@@ -225,7 +225,10 @@ pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
     let wanted = |task: std::fs::DirEntry| {
         let status = File::read(task.path().join("status")).ok()?;
         let now = status.word_of("State:") == Some(b"R");
-        let text = File::read(task.path().join("schedstat")).ok()?.string().ok()?;
+        let text = File::read(task.path().join("schedstat"))
+            .ok()?
+            .string()
+            .ok()?;
         let mut numbers = text.split_whitespace().map(str::parse::<u64>);
         let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         Some(Wanted {
@@ -368,7 +371,10 @@ mod tests {
         let root = tree(&[("cg/memory.events.local", "oom_kill 1\n")]);
         let cgroup = directory(&root, "cg");
         let kills = |cgroup: &Control| row_of(cgroup, own_kills(cgroup.version), KILLS);
-        let lowest = [("memory.events.local", "oom_kill 2\n"), ("memory.max", "max\n")];
+        let lowest = [
+            ("memory.events.local", "oom_kill 2\n"),
+            ("memory.max", "max\n"),
+        ];
         deep(&cgroup, &lowest, || {
             let counted = sum(&cgroup, Some(Kind::Memory), kills);
             assert_eq!(counted.ok(), Some(Some(3)));
@@ -426,7 +432,10 @@ mod tests {
         let mut wanted = wanted_cpu(root.path(), &[7, 8, 9]);
         wanted.sort_unstable_by_key(|it| it.tid);
         let each = [(7, 10, false), (17, 150, true)];
-        assert_eq!(wanted, each.map(|(tid, time, now)| Wanted { tid, time, now }));
+        assert_eq!(
+            wanted,
+            each.map(|(tid, time, now)| Wanted { tid, time, now })
+        );
         assert_eq!(written_bytes(root.path(), 7), Some(4096));
         assert_eq!(allowed_cpus(root.path(), 7).as_deref(), Some("0-1"));
         assert_eq!(written_bytes(root.path(), 9), None);

@@ -11,6 +11,7 @@ mod pids;
 mod rate;
 mod sets;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use agent_host::cgroup_files::is_in_pages;
@@ -18,7 +19,7 @@ use agent_host::system::page_size;
 use agent_limits::limit::Expected;
 use agent_limits::limit::chain::{Chain, Drift, Missing};
 use agent_model::hierarchy::Version;
-use agent_model::limit::{Held, Kind, Link};
+use agent_model::limit::{Device, Held, Kind, Link};
 
 use super::claim::LimitClaim;
 use super::members::Moved;
@@ -66,6 +67,8 @@ pub struct Run {
     /// The processes that the OOM killer killed; `None` where nothing was traced, or the trace has a gap.
     pub victims: Option<Vec<Victim>>,
     pub dirtied: Dirtied,
+    /// How many bytes everybody on the host wrote to each limited block device in the run.
+    pub reached: BTreeMap<Device, u64>,
     pub host: Host,
     /// The number of CPUs that the workload could run on.
     pub cpus: usize,

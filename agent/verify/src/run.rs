@@ -1,15 +1,17 @@
 //! A run: repeated looks at a workload that the agent launches, or at a cgroup that exists already, until the end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use agent_host::devices::written;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::hits::written_bytes;
 use agent_host::reading::Field;
 use agent_host::writes::Writes;
 use agent_limits::limit::chain::Chain;
-use agent_model::limit::Kind;
+use agent_model::limit::{Device, Kind};
 use agent_model::units::size;
 use agent_runtime::supervise::observer::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -43,6 +45,8 @@ pub struct Watch {
     writes: Writes,
     peaks: Peaks,
     unread: AllUnread,
+    /// What was written to each limited block device before the run.
+    disks: BTreeMap<Device, u64>,
 }
 
 impl Watch {
@@ -60,6 +64,7 @@ impl Watch {
             undone: vec![None; claims.len()],
             members: claims.iter().map(|_| Members::default()).collect(),
             writes,
+            disks: written_to_disks(&claims),
             gauge,
             claims,
             first: before.clone(),
@@ -180,6 +185,11 @@ impl Watch {
             }
             None => None,
         };
+        let mut reached = written_to_disks(&self.claims);
+        for (device, written) in &mut reached {
+            let before = self.disks.get(device).unwrap_or(written);
+            *written = written.saturating_sub(*before);
+        }
         let host = Host::read(Path::new("/"));
         Run {
             before: self.before.clone(),
@@ -190,10 +200,19 @@ impl Watch {
             unread: self.unread.clone(),
             victims,
             dirtied,
+            reached,
             host,
             cpus: self.gauge.cpus().unwrap_or(host.cpus).min(host.cpus),
         }
     }
+}
+
+/// Returns how many bytes were written to each limited block device until now.
+fn written_to_disks(claims: &[LimitClaim]) -> BTreeMap<Device, u64> {
+    let devices = claims.iter().filter_map(|claim| claim.device);
+    devices
+        .filter_map(|device| Some((device, written(Path::new("/"), device.major, device.minor)?)))
+        .collect()
 }
 
 /// A workload that ran.

@@ -237,10 +237,7 @@ fn of_cgroup(root: &Path) {
                 directory.cpu_usage(),
                 directory.oom_kills(),
             );
-            let _ = (
-                directory.is_frozen(),
-                population::processes(&directory.path),
-            );
+            let _ = (directory.is_frozen(), population::processes(&directory));
         }
         for (id, path) in [(1, "/"), (2, "/web")] {
             let hierarchy = mounted.id;

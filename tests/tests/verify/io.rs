@@ -43,7 +43,7 @@ fn direct_writes_keep_to_the_rate() {
 #[ignore = "needs root"]
 fn buffered_writes_are_limited_by_v2_alone() {
     let _alone = alone();
-    let script = "dd if=/dev/zero of=/mnt/file bs=1M count=40; sleep 100";
+    let script = "dd if=/dev/zero of=/mnt/file bs=1M count=40; sync; sleep 100";
     let report = writing(script);
     if Cgroup::is_v1("blkio") {
         judged(

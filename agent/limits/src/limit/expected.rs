@@ -146,7 +146,10 @@ mod tests {
         };
         // Half a CPU is half a CPU in any period. An empty set is no limit.
         assert!(wanted.is_same(&other(25_000, 50_000)) && !wanted.is_same(&other(25_000, 100_000)));
-        assert!(!wanted.is_same(&Held::Quota { quota: Limit::Max, period: 100_000 }));
+        assert!(!wanted.is_same(&Held::Quota {
+            quota: Limit::Max,
+            period: 100_000
+        }));
         assert!(Held::Numbers(agent_model::limit::Numbers::default()).is_none());
     }
 }

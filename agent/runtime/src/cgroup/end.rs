@@ -10,6 +10,7 @@ use agent_model::hierarchy::Version;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::place::is_removed;
 use super::{Cgroup, Error, freezer};
 
 /// How long killed processes may take to end.

@@ -39,6 +39,17 @@ struct Rate {
     seconds: f64,
     bytes: u64,
     ios: u64,
+    /// What everybody on the host wrote to the device, in bytes; `None` where it cannot be read.
+    reached: Option<u64>,
+}
+
+/// The bytes that the workload wrote past a limit, because they went through the page cache.
+#[derive(Clone, Copy, Debug)]
+struct Aside {
+    bytes: u64,
+    /// Whether more than the limit allows reached the limited device. The kernel does not report which device each byte
+    /// goes to.
+    reached: bool,
 }
 
 impl Rate {
@@ -57,6 +68,7 @@ impl Rate {
             seconds: run.seconds(),
             bytes,
             ios,
+            reached: run.reached.get(&device).copied(),
         }
     }
 
@@ -87,13 +99,19 @@ impl Rate {
 
     /// Returns the bytes that the workload wrote, if more of them bypassed the limit than the limit allows. On v1,
     /// kernel threads write what is in the page cache, and no limit binds these.
-    fn aside(&self, version: Version, dirtied: Dirtied) -> Option<u64> {
+    fn aside(&self, version: Version, dirtied: Dirtied) -> Option<Aside> {
         let Dirtied::Bytes(dirtied) = dirtied else {
             return None;
         };
-        let unlimited = dirtied.saturating_sub(self.bytes) as f64;
-        let is_aside = self.passes_the_cache(version) && unlimited > self.allowed() + self.slack();
-        is_aside.then_some(dirtied)
+        let exceeds = |written: u64| {
+            let unlimited = written.saturating_sub(self.bytes) as f64;
+            unlimited > self.allowed() + self.slack()
+        };
+        let is_aside = self.passes_the_cache(version) && exceeds(dirtied);
+        is_aside.then(|| Aside {
+            bytes: dirtied,
+            reached: self.reached.is_some_and(exceeds),
+        })
     }
 
     fn passes_the_cache(&self, version: Version) -> bool {
@@ -109,13 +127,20 @@ impl Rate {
             let reason = format!("{rate} on average, and {limit} is the limit");
             return Finding::of(Verdict::Fail, reason);
         }
-        if let Some(dirtied) = self.aside(version, run.dirtied) {
+        if let Some(aside) = self.aside(version, run.dirtied) {
+            let (verdict, unknown) = match aside.reached {
+                true => (Verdict::Fail, ""),
+                false => (
+                    Verdict::Inconclusive,
+                    ", and they have not reached this device yet, or go to another one",
+                ),
+            };
             let reason = format!(
-                "{} were written in {:.1} s through the page cache, which v1 does not limit; write with O_DIRECT, or use cgroup v2",
-                size(dirtied),
+                "{} were written in {:.1} s through the page cache, which v1 does not limit{unknown}; write with O_DIRECT, or use cgroup v2",
+                size(aside.bytes),
                 self.seconds
             );
-            return Finding::of(Verdict::Fail, reason);
+            return Finding::of(verdict, reason);
         }
         if self.rate() < self.limit * PRESSED {
             let reason = format!("{rate} on average, and nothing pressed against {limit}");

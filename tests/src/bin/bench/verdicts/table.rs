@@ -6,7 +6,7 @@ use super::setup::{
 };
 
 const WRITE: &str = "while :; do dd if=/dev/zero of=/mnt/file bs=256k count=64 oflag=direct conv=notrunc 2>/dev/null || exit; done";
-const WRITE_ASIDE: &str = "dd if=/dev/zero of=/mnt/file bs=1M count=64";
+const WRITE_ASIDE: &str = "dd if=/dev/zero of=/mnt/file bs=1M count=64; sync";
 
 const NONE: &str = "-1";
 
