@@ -63,6 +63,13 @@ pub fn runtime_of(user: u32) -> Option<PathBuf> {
     runtime_in(Path::new("/run/user"), user)
 }
 
+/// Returns the path in an environment variable; `None` where it is not set or empty, as the XDG Base Directory
+/// Specification wants it.
+pub fn variable(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(name).map(PathBuf::from);
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
 fn runtime_in(parent: &Path, user: u32) -> Option<PathBuf> {
     let path = parent.join(user.to_string());
     let found = fs::symlink_metadata(&path).ok()?;

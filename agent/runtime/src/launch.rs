@@ -386,9 +386,12 @@ impl Started {
         interrupts: &mut dyn Interrupts,
     ) -> Result<Running, Error> {
         faults::point("go");
-        // The process may have failed already. `hear_out` then returns its error.
         let tasks: Vec<_> = entrances.v1.iter().map(OwnedFd::as_fd).collect();
-        let _ = self.channel.say_go(&tasks);
+        match self.channel.say_go(&tasks) {
+            // The process has failed already. `hear_out` returns its error.
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+            Err(errno) => return Err(Error::step("go", "", errno)),
+        }
         let terminal = self.hear_out(&mut *interrupts)?;
         if let Some(ahead) = self.ahead.take() {
             let entry = ahead.entry(self.pid, terminal)?;

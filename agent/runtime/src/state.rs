@@ -234,8 +234,8 @@ impl Store {
                 former: Some(former::DIRECTORY.into()),
             };
         }
-        let runtime = match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(told) => Some(PathBuf::from(told)),
+        let runtime = match user_directory::variable("XDG_RUNTIME_DIR") {
+            Some(directory) => Some(directory),
             None => match Self::in_use_below_tmp(user.as_raw()) {
                 Some(store) => return store,
                 None => user_directory::runtime_of(user.as_raw()),

@@ -329,7 +329,7 @@ fn refused() -> Vec<Case> {
         ),
         with(
             "a setting of the host",
-            Refused("it is the whole host's"),
+            Refused("it belongs to the whole host"),
             to("linux/sysctl", json!({"vm.swappiness": "60"})),
         ),
         with(

@@ -13,6 +13,7 @@ use agent_host::launch;
 use agent_host::membership::Membership;
 use agent_host::path::with_parents;
 use agent_host::process::Process;
+use agent_host::user_directory::variable;
 use agent_limits::limits::bounds;
 use agent_model::limit::Bounds;
 
@@ -181,7 +182,7 @@ fn ask<'a>(user: u32, arguments: impl Iterator<Item = &'a str>) -> Result<String
     program.arg("--user");
     program.arg(format!("--timeout={}", PATIENCE.as_secs()));
     program.args(arguments);
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+    if variable("XDG_RUNTIME_DIR").is_none() {
         // A shell without a login session, as from su(1), does not have this variable.
         program.env("XDG_RUNTIME_DIR", format!("/run/user/{user}"));
     }

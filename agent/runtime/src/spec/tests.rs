@@ -212,7 +212,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         ),
         (
             "--sysctl kernel.panic=1",
-            "--sysctl kernel.panic: it is the whole host's",
+            "--sysctl kernel.panic: it belongs to the whole host",
         ),
         (
             "--sysctl net.ipv4.ip_forward=1 --net host",

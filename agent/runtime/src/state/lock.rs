@@ -215,9 +215,8 @@ impl Store {
                     }
                     sleep(PAUSE);
                 }
-                (Ok(record), None) if matches!(record.status, Status::Exited { .. }) => {
-                    return Err(Error::Ended { name: name.into() });
-                }
+                // Where nobody holds the lock, the container has ended, even if what it left could not be removed.
+                (Ok(_), None) => return Err(Error::Ended { name: name.into() }),
                 _ => return Err(Error::Running { name: name.into() }),
             }
         }

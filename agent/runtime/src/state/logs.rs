@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use agent_host::owner::Owner;
+use agent_host::user_directory::variable;
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -87,7 +88,6 @@ impl Store {
         if self.path == Path::new(DIRECTORY) {
             return Some(OF_ROOT.into());
         }
-        let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let state = variable("XDG_STATE_HOME");
         let state = state.or_else(|| Some(variable("HOME")?.join(".local/state")));
         let state = state.filter(|path| path.is_absolute() && is_own(path))?;

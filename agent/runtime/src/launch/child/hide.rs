@@ -206,7 +206,8 @@ fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
         }
     };
     // The opened file must be on the kernel's file system of that path.
-    if !path.to_bytes().starts_with(CGROUPS) {
+    let is_in_cgroups = path.to_bytes().strip_prefix(CGROUPS);
+    if !is_in_cgroups.is_some_and(|below| below.is_empty() || below.starts_with(b"/")) {
         is_of(place.as_fd(), kernels.magic)?;
     }
     Ok(place)

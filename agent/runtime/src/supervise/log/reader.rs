@@ -10,7 +10,7 @@ use std::path::Path;
 use agent_host::regular::{self, Links};
 use rustix::fs::{Dir, FlockOperation, OFlags, flock};
 
-use super::{Stream, first_piece, inode, name, place};
+use super::{Stream, first_piece, inode, malformed, name, place};
 
 /// How often the files are opened again where they are renamed meanwhile.
 const ATTEMPTS: usize = 8;
@@ -115,12 +115,13 @@ impl Reader {
                 .extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
             let mut bytes = self.rest.as_slice();
             while let Some((piece, behind)) = first_piece(bytes)? {
-                match piece.bytes.try_into().map(u64::from_be_bytes) {
-                    Ok(number) if piece.stream == Stream::Number => {
-                        let before = self.number.replace(number);
-                        self.missed |= before.is_some_and(|before| before + 1 < number);
-                    }
-                    _ => take(piece.stream, piece.bytes)?,
+                if piece.stream == Stream::Number {
+                    let number = piece.bytes.try_into().map(u64::from_be_bytes);
+                    let number = number.map_err(|_| malformed())?;
+                    let before = self.number.replace(number);
+                    self.missed |= before.is_some_and(|before| before.saturating_add(1) < number);
+                } else {
+                    take(piece.stream, piece.bytes)?;
                 }
                 bytes = behind;
             }

@@ -129,6 +129,10 @@ fn flags(attributes: MountAttrFlags) -> MountFlags {
             MountAttrFlags::MOUNT_ATTR_NODIRATIME,
             MountFlags::NODIRATIME,
         ),
+        (
+            MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+            MountFlags::NOSYMFOLLOW,
+        ),
     ];
     let has = |(attribute, _): &&(MountAttrFlags, MountFlags)| attributes.contains(*attribute);
     let flags = known.iter().filter(has).map(|(_, flag)| *flag);

@@ -82,6 +82,11 @@ fn node(device: &LinuxDevice) -> Result<Node, Error> {
     let Ok(path) = device.path().strip_prefix("/dev") else {
         return Err(Error::invalid(format!("device {shown}: not below /dev")));
     };
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid(format!(
+            "device {shown}: wanted a path below /dev"
+        )));
+    }
     if path
         .components()
         .any(|part| !matches!(part, Component::Normal(_)))
