@@ -145,7 +145,10 @@ mod tests {
         patience.lift();
         let idle = timeout(Duration::from_secs(3600), patience.end()).await;
         assert!(idle.is_err(), "{idle:?}");
-        assert!(patience.is_answered(), "it gives way to connections that wait");
+        assert!(
+            patience.is_answered(),
+            "it gives way to connections that wait"
+        );
         // A task waits already when the deadline is set.
         let (waited, ()) = tokio::join!(seconds_until_end(&patience), async {
             tokio::time::sleep(Duration::from_secs(5)).await;
