@@ -16,7 +16,7 @@ use crate::command::workspace;
 const SLOWER: u32 = 8;
 
 /// By what counts are divided there: of `cargo xtask test`, and of all tests.
-const FEWER: [u32; 2] = [8, 3];
+const FEWER: [u32; 2] = [12, 3];
 
 /// Tests of a program at once, on two CPUs: many of them wait.
 const THREADS: u32 = 4;
