@@ -11,8 +11,24 @@ use super::file::File;
 /// Reads a file in the format of `/proc/meminfo`. All numbers are in bytes.
 pub(super) fn read(path: PathBuf) -> Result<Meminfo, Error> {
     let file = File::read(path)?;
-    Meminfo::from_buf_read(&*file.bytes)
-        .map_err(|_| file.malformed(&file.bytes, "the rows of proc_meminfo(5)"))
+    let read = is_well_formed(&file.bytes).then(|| Meminfo::from_buf_read(&*file.bytes).ok());
+    let malformed = || file.malformed(&file.bytes, "the rows of proc_meminfo(5)");
+    read.flatten().ok_or_else(malformed)
+}
+
+/// Whether each row is a name, a number, and maybe `kB`. procfs panics at some rows that are not in ASCII, and multiplies
+/// without a check.
+fn is_well_formed(bytes: &[u8]) -> bool {
+    /// The digits of a number that can be multiplied by 1024.
+    const DIGITS: usize = 16;
+    let rows = bytes.split(|byte| *byte == b'\n');
+    let is_row = |row: &[u8]| {
+        let words = row.split(u8::is_ascii_whitespace);
+        let mut words = words.filter(|word| !word.is_empty()).skip(1);
+        words.next().is_some_and(|number| number.len() <= DIGITS)
+            && words.next().is_none_or(|unit| unit == b"kB")
+    };
+    bytes.is_ascii() && rows.filter(|row| !row.is_empty()).all(is_row)
 }
 
 /// What a kernel writes there, with these rows in place of its own.
@@ -50,6 +66,23 @@ pub(super) fn sample(rows: &[(&str, u64)]) -> String {
 mod tests {
     use super::*;
     use crate::fixture::tree;
+
+    #[test]
+    fn what_procfs_does_not_stand_is_malformed() {
+        let good = sample(&[("MemTotal", 9)]);
+        assert!(is_well_formed(good.as_bytes()));
+        for row in [
+            "SwapTotal+c\u{fffd} 7 kB",
+            "SwapTotal: 99999999999999999 kB",
+            "SwapTotal: 7 GB",
+            "SwapTotal:",
+            " ",
+        ] {
+            let root = tree(&[("proc/meminfo", format!("{good}{row}\n"))]);
+            let read = read(root.path().join("proc/meminfo"));
+            assert!(matches!(read, Err(Error::Malformed { .. })), "{row}");
+        }
+    }
 
     #[test]
     fn numbers_are_bytes_and_garbage_is_an_error() {
