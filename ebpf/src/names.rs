@@ -244,8 +244,8 @@ pub const WANTED_FILTERED: u64 = 1 << 63;
 /// The bytes of the ring of rare records.
 pub const RARE_RING_BYTES: u32 = 1 << 21;
 
-/// The bytes of the rare ring that records of namespace calls leave free for those of OOM kills, cgroups, init
-/// processes and escapes, so that no container can push these out.
+/// The bytes of the rare ring that records of namespace calls leave free. They are for OOM kills, cgroups, init processes
+/// and escapes, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
 /// The bytes of the rare ring that records of cgroups, init processes and escapes leave free for those of OOM kills.

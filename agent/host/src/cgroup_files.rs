@@ -160,8 +160,8 @@ macro_rules! files {
 }
 
 /// All files. Files that are read each time come before those that are read seldom: where descriptors do not suffice
-/// for all, the first files are kept open. A kept descriptor saves the same time for every file. Of two files of one
-/// limit, the caller writes the second first: the kernel checks a quota against the period that is set.
+/// for all, the first files are kept open. A kept descriptor saves the same time for every file. Where a limit has two
+/// files, the caller writes the second one first: the kernel checks a quota against the period that is set.
 pub const FILES: &[CgroupFile] = files! {
     V1 "memory" "memory.usage_in_bytes": Number Bytes [] [MemoryUsage];
     V1 "memory" "memory.stat": (Rows(MEMORY_STAT_V1)) Bytes [] [];
