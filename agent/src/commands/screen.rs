@@ -30,10 +30,12 @@ pub(super) fn colour() -> bool {
     is_coloured(&io::stdout())
 }
 
-/// Whether to colour what is written to this stream: where it is a terminal that knows colours (TERM is not `dumb`), and
-/// NO_COLOR does not forbid it (<https://no-color.org>).
+/// Whether to colour what is written to this stream. NO_COLOR may forbid it (<https://no-color.org>).
 pub(super) fn is_coloured(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal()
-        && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
-        && env::var_os("TERM").is_none_or(|it| it != "dumb")
+    obeys_sequences(stream) && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// Whether this stream is a terminal that obeys control sequences. One of the type `dumb` shows them as text.
+pub(super) fn obeys_sequences(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|it| it != "dumb")
 }
