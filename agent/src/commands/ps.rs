@@ -30,11 +30,12 @@ Examples:
 
 /// Show containers, their state and their use of resources
 ///
-/// A narrow screen leaves columns out; NAME and STATE stay. RUNTIME is the engine. With ? the cgroup's path has that engine's form, and neither the engine nor one
+/// RUNTIME is the engine. With ? the cgroup's path has that engine's form, and neither the engine nor one
 /// of its records confirms it. PID is the init process. MEMORY leaves out the inactive part of the page
 /// cache. LIMIT is the tightest of the container and the cgroups above it. CPU is the share of one CPU,
-/// measured for a fifth of a second. Asks the agent serve that listens on the socket. Where none listens,
-/// scans the host itself, as root.
+/// measured for a fifth of a second. Columns that a narrow screen has no room for are left out; NAME and
+/// STATE stay. Asks the agent serve that listens on the socket. Where none listens, scans the host itself,
+/// as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -119,7 +120,7 @@ impl Args {
 async fn of_server(args: &Args) -> Result<Vec<ContainerState>, ClientError> {
     let path = format!("/v1/containers?removed={}", args.all);
     let before: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
-    if args.quiet {
+    if args.quiet && args.sort.is_none() {
         return Ok(before);
     }
     let looked = Instant::now();
@@ -150,7 +151,7 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
         states
     };
     let (before, looked) = (read(), Instant::now());
-    if args.quiet {
+    if args.quiet && args.sort.is_none() {
         return Ok(before);
     }
     tokio::time::sleep(INTERVAL).await;
