@@ -16,6 +16,7 @@ pub mod fixture;
 pub mod held;
 pub mod hierarchy;
 pub mod hits;
+pub mod inside;
 pub mod interrupts;
 pub mod kept;
 pub mod launch;

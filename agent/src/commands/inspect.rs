@@ -9,7 +9,7 @@ use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
 use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::{ProcessReport, container_of, page, read};
+use agent_inventory::inspect::{ProcessReport, Usage, container_of, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::{containers, namespaces};
 use agent_model::container::Container;
@@ -35,7 +35,8 @@ Examples:
 
 /// Show everything about a container or process, and what it is not isolated from
 ///
-/// Shows namespaces and the containers that share them, the root and how it was changed, mounts, ids,
+/// Shows the command line, start time and host name, what the container uses now, namespaces and the
+/// containers that share them, interfaces with addresses, the root and how it was changed, mounts, ids,
 /// capabilities, seccomp, cgroups, and each limit with the cgroup that it comes from. Each fact has the
 /// file that it was read from. Asks the agent serve that listens on the socket for the containers. Where
 /// none listens, scans the host itself. Needs root.
@@ -104,6 +105,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let is_itself = process.check().is_ok();
     let report = match read {
         Ok(report) if is_itself => ProcessReport {
+            usage: usage(&report, &states),
             not_judged: match Membership::of(Path::new("/"), pid.get()) {
                 Ok(membership) => unit::not_judged(&membership).await,
                 Err(_) => Vec::new(),
@@ -118,6 +120,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Json => escape_json(&serde_json::to_string_pretty(&report)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the use of resources, with the OOM kills of the whole container in place of those of its own cgroup.
+fn usage(report: &ProcessReport, states: &[ContainerState]) -> Option<Usage> {
+    let mut usage = report.usage.clone()?;
+    let container = report.container.as_ref();
+    let mut states = states.iter();
+    if let Some(state) = states.find(|state| Some(&state.container) == container) {
+        usage.oom_kills.value = Some(state.oom_kills);
+        usage.oom_kills.unreadable = None;
+    }
+    Some(usage)
 }
 
 /// Finds the process to inspect. The target is tried as a container's name, id or cgroup first, then as a pid, then as the

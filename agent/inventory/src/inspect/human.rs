@@ -1,5 +1,7 @@
 //! Formats a report for people: a block for each file or group of files, with a row for each fact.
 
+mod process;
+
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
 use agent_model::names::quoted;
@@ -32,7 +34,8 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
         columns,
         colour,
     };
-    process(&mut page, report);
+    process::process(&mut page, report);
+    process::usage(&mut page, report);
     page.heading("namespaces", &format!("{}/ns", directory(report)));
     if report.namespaces.is_empty() {
         page.row(
@@ -49,6 +52,7 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
     {
         page.row(kind, &format!("{inode}, in which only thread {tid} is"));
     }
+    process::interfaces(&mut page, report);
     page.heading("root", &report.root.source);
     page.fact("", &report.root, |root| came_by(root, &report.mounts));
     mounts(&mut page, &report.mounts);
@@ -83,40 +87,6 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
 fn directory(report: &ProcessReport) -> String {
     let comm = &report.comm.source;
     comm.strip_suffix("/comm").unwrap_or(comm).to_owned()
-}
-
-fn process(page: &mut Page, report: &ProcessReport) {
-    let source = format!("{}, {}", report.comm.source, report.executable.source);
-    page.heading("process", &source);
-    page.row("pid", &report.pid.to_string());
-    page.fact("name", &report.comm, Clone::clone);
-    page.fact("program", &report.executable, Clone::clone);
-    match &report.container {
-        Some(it) => {
-            let text = match it.confirmed {
-                Some(false) => format!(
-                    "{} claims to be one of {}, and nothing confirms that",
-                    it.cgroup, it.runtime
-                ),
-                _ => format!(
-                    "{} of {}, image {}, {}",
-                    quoted(&it.name),
-                    it.runtime,
-                    it.image,
-                    it.cgroup
-                ),
-            };
-            page.block("container", &text, NAME);
-        }
-        None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
-            page.row("container", "none: on the host, in all of its namespaces");
-        }
-        None => page.row("container", "none"),
-    }
-}
-
-fn is_on_host(namespaces: &[Namespace]) -> bool {
-    !namespaces.is_empty() && namespaces.iter().all(|it| it.host)
 }
 
 fn whose(namespace: &Namespace) -> String {
@@ -169,6 +139,18 @@ fn mounts(page: &mut Page, fact: &Fact<ReachableMounts>) {
         if count > 0 {
             page.row(propagation, &count.to_string());
         }
+    }
+    let own: Vec<_> = mounts.of_files().collect();
+    for mount in own.iter().take(MOUNTS_SHOWN) {
+        let text = format!(
+            "{} of {} {}, {}",
+            mount.root, mount.kind, mount.device, mount.options
+        );
+        page.row(&mount.point, &text);
+    }
+    if own.len() > MOUNTS_SHOWN {
+        let more = own.len() - MOUNTS_SHOWN;
+        page.row("", &format!("and {more} more; --output json has all"));
     }
     for (it, way) in mounts.with_host().take(MOUNTS_SHOWN) {
         let text = format!("{}: {}", it.mount.point, way.name());

@@ -457,7 +457,7 @@ proptest! {
     fn no_text_makes_a_flag_panic(value in "\\PC{0,24}", flag in prop::sample::select(&[
         "-m", "--memory-swap", "--cpus", "--pids-limit", "--device-read-bps", "--ulimit", "-v", "--tmpfs", "--net", "--pid",
         "--userns", "--uid-map", "--time-offset", "--ip", "--bridge", "--cap-add", "--security-opt", "--sysctl", "-e", "-h",
-        "-u", "-w", "--cgroup-parent", "--cpuset-cpus",
+        "-u", "-w", "--cgroup-parent", "--cpuset-cpus", "--device", "--mount", "--label",
     ][..])) {
         let line = [flag, &value, "--rootfs", "/", "ls"];
         if let Ok(line) = Line::try_parse_from(line)

@@ -183,7 +183,12 @@ fn what_cannot_be_is_refused() {
             "two mounts at one path",
         ),
     ] {
-        let said = refused(line);
+        let line = format!("{line} --rootfs / ls");
+        let compiled = flags(&line).map_err(|error| error.to_string());
+        let compiled = compiled.and_then(|flags| {
+            compile(&flags, &found()).map_err(|error| agent_model::text::error_line(&error))
+        });
+        let said = compiled.expect_err(&line);
         assert!(said.contains(reason), "{line}: {said}");
     }
 }

@@ -1,0 +1,82 @@
+//! Formats what a process is, what it uses, and its network interfaces.
+
+use agent_model::names::quoted;
+use agent_model::table::NAME;
+use agent_model::text::shell_word;
+use agent_model::units::size;
+
+use super::Page;
+use crate::inspect::{Namespace, ProcessReport};
+
+pub(super) fn process(page: &mut Page, report: &ProcessReport) {
+    let source = format!("{}, {}", report.comm.source, report.executable.source);
+    page.heading("process", &source);
+    page.row("pid", &report.pid.to_string());
+    page.fact("name", &report.comm, Clone::clone);
+    page.fact("program", &report.executable, Clone::clone);
+    page.fact("command", &report.command, |words| command(words));
+    page.fact("started", &report.started, ToString::to_string);
+    page.fact("host name", &report.hostname, Clone::clone);
+    match &report.container {
+        Some(it) => {
+            let text = match it.confirmed {
+                Some(false) => format!(
+                    "{} claims to be one of {}, and nothing confirms that",
+                    it.cgroup, it.runtime
+                ),
+                _ => format!(
+                    "{} of {}, image {}, {}",
+                    quoted(&it.name),
+                    it.runtime,
+                    it.image,
+                    it.cgroup
+                ),
+            };
+            page.block("container", &text, NAME);
+        }
+        None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
+            page.row("container", "none: on the host, in all of its namespaces");
+        }
+        None => page.row("container", "none"),
+    }
+}
+
+/// Formats a command line, as a shell would take it.
+fn command(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
+pub(super) fn usage(page: &mut Page, report: &ProcessReport) {
+    let Some(usage) = &report.usage else { return };
+    page.heading("usage", &usage.memory_bytes.source);
+    page.fact("memory", &usage.memory_bytes, |bytes| size(*bytes));
+    page.fact("working set", &usage.memory_working_set_bytes, |bytes| {
+        size(*bytes)
+    });
+    page.fact("CPU time", &usage.cpu_seconds, |seconds| {
+        format!("{seconds:.3}s")
+    });
+    page.fact("threads", &usage.threads, u64::to_string);
+    page.fact("OOM kills", &usage.oom_kills, u64::to_string);
+}
+
+pub(super) fn interfaces(page: &mut Page, report: &ProcessReport) {
+    page.heading("interfaces", &report.interfaces.source);
+    let Some(all) = &report.interfaces.value else {
+        page.fact("", &report.interfaces, |_| String::new());
+        return;
+    };
+    if all.is_empty() {
+        page.row("", "none");
+    }
+    for it in all {
+        let state = if it.is_up { "up" } else { "down" };
+        let words = std::iter::once(state).chain(it.addresses.iter().map(String::as_str));
+        page.row(&it.name, &words.collect::<Vec<_>>().join(" "));
+    }
+}
+
+fn is_on_host(namespaces: &[Namespace]) -> bool {
+    !namespaces.is_empty() && namespaces.iter().all(|it| it.host)
+}
