@@ -189,6 +189,9 @@ const NEEDED: [(&str, &str); 3] = [
     ("CAP_SYS_ADMIN", "reach tracefs and list tasks"),
 ];
 
+/// The note of a command that an ordinary user runs without a server.
+const ONLY_OWN: &str = "only this user's processes are seen; sudo shows those of all";
+
 /// Checks that this process may trace.
 ///
 /// # Errors

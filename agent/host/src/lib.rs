@@ -38,6 +38,7 @@ pub mod status;
 pub mod subordinate;
 pub mod system;
 pub mod user_directory;
+pub mod visible_tasks;
 pub mod walk;
 pub mod writes;
 

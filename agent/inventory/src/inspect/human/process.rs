@@ -43,6 +43,9 @@ pub(super) fn process(page: &mut Page, report: &ProcessReport) {
 
 /// Formats a command line, as a shell would take it.
 fn command(words: &[String]) -> String {
+    if words.is_empty() {
+        return "none, as of a kernel thread".to_owned();
+    }
     let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
     words.join(" ")
 }
