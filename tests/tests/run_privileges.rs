@@ -407,9 +407,9 @@ fn labels_variables_and_mounts_in_the_long_form() {
     fs::write(place.path().join("data"), "of the host").expect("a file");
     let path = |file: &std::path::Path| file.to_str().expect("UTF-8").to_owned();
     let container = Container::new("habits");
-    let mount = format!("type=bind,src={},dst=/mnt,readonly", path(place.path()));
+    let mount = format!("type=bind,src={},dst=/etc,readonly", path(place.path()));
     let script =
-        "echo $A $B; cat /mnt/data; touch /mnt/x 2>/dev/null || echo read-only; sleep 1000";
+        "echo $A $B; cat /etc/data; touch /etc/x 2>/dev/null || echo read-only; sleep 1000";
     let flags = [
         "--env-file",
         &path(&file),

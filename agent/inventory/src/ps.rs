@@ -92,3 +92,6 @@ fn row(state: &ContainerState) -> [Cell; 8] {
         Cell::new(state.oom_kills.to_string(), kills_colour),
     ]
 }
+
+#[cfg(test)]
+mod tests;
