@@ -134,8 +134,10 @@ fn usage(report: &ProcessReport, states: &[ContainerState]) -> Option<Usage> {
     let mut usage = report.usage.clone()?;
     let container = report.container.as_ref();
     let mut states = states.iter();
-    if let Some(state) = states.find(|state| Some(&state.container) == container) {
-        usage.oom_kills.value = Some(state.oom_kills);
+    if let Some(state) = states.find(|state| Some(&state.container) == container)
+        && let Some(kills) = state.oom_kills
+    {
+        usage.oom_kills.value = Some(kills);
         usage.oom_kills.unreadable = None;
     }
     Some(usage)

@@ -1,6 +1,6 @@
 //! Formats a report for people: a block for each file or group of files, with a row for each fact.
 
-mod process;
+mod use_now;
 
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
@@ -34,8 +34,8 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
         columns,
         colour,
     };
-    process::process(&mut page, report);
-    process::usage(&mut page, report);
+    process(&mut page, report);
+    use_now::usage(&mut page, report);
     page.heading("namespaces", &format!("{}/ns", directory(report)));
     if report.namespaces.is_empty() {
         page.row(
@@ -52,7 +52,7 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
     {
         page.row(kind, &format!("{inode}, in which only thread {tid} is"));
     }
-    process::interfaces(&mut page, report);
+    use_now::interfaces(&mut page, report);
     page.heading("root", &report.root.source);
     page.fact("", &report.root, |root| came_by(root, &report.mounts));
     mounts(&mut page, &report.mounts);
@@ -87,6 +87,43 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
 fn directory(report: &ProcessReport) -> String {
     let comm = &report.comm.source;
     comm.strip_suffix("/comm").unwrap_or(comm).to_owned()
+}
+
+fn process(page: &mut Page, report: &ProcessReport) {
+    let source = format!("{}, {}", report.comm.source, report.executable.source);
+    page.heading("process", &source);
+    page.row("pid", &report.pid.to_string());
+    page.fact("name", &report.comm, Clone::clone);
+    page.fact("program", &report.executable, Clone::clone);
+    page.fact("command", &report.command, |words| use_now::command(words));
+    page.fact("started", &report.started, ToString::to_string);
+    page.fact("host name", &report.hostname, Clone::clone);
+    match &report.container {
+        Some(it) => {
+            let text = match it.confirmed {
+                Some(false) => format!(
+                    "{} claims to be one of {}, and nothing confirms that",
+                    it.cgroup, it.runtime
+                ),
+                _ => format!(
+                    "{} of {}, image {}, {}",
+                    quoted(&it.name),
+                    it.runtime,
+                    it.image,
+                    it.cgroup
+                ),
+            };
+            page.block("container", &text, NAME);
+        }
+        None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
+            page.row("container", "none: on the host, in all of its namespaces");
+        }
+        None => page.row("container", "none"),
+    }
+}
+
+fn is_on_host(namespaces: &[Namespace]) -> bool {
+    !namespaces.is_empty() && namespaces.iter().all(|it| it.host)
 }
 
 fn whose(namespace: &Namespace) -> String {
@@ -143,10 +180,10 @@ fn mounts(page: &mut Page, fact: &Fact<ReachableMounts>) {
     let own: Vec<_> = mounts.of_files().collect();
     for mount in own.iter().take(MOUNTS_SHOWN) {
         let text = format!(
-            "{} of {} {}, {}",
-            mount.root, mount.kind, mount.device, mount.options
+            "{}: {} of {} {}, {}",
+            mount.point, mount.root, mount.kind, mount.device, mount.options
         );
-        page.row(&mount.point, &text);
+        page.row("mount", &text);
     }
     if own.len() > MOUNTS_SHOWN {
         let more = own.len() - MOUNTS_SHOWN;
@@ -308,17 +345,23 @@ impl Page {
     }
 
     /// Writes a label and a text. The text continues below its own first line. Without a label it begins in the label's
-    /// column.
+    /// column. On a narrow screen the text begins below the label.
     fn block(&mut self, label: &str, text: &str, colour: &'static str) {
-        let before = if label.is_empty() {
-            INDENT
-        } else {
-            INDENT + LABEL
+        let is_narrow = self.columns < INDENT + LABEL + LEAST;
+        let before = match (label.is_empty(), is_narrow) {
+            (true, _) => INDENT,
+            (false, true) => 2 * INDENT,
+            (false, false) => INDENT + LABEL,
         };
         let room = self.columns.saturating_sub(before).max(LEAST);
         let label = escape(label).into_owned();
         let label = fit(&label, LABEL - 1);
         let mut filled = " ".repeat(INDENT) + &label;
+        if is_narrow && !label.is_empty() {
+            self.text.push_str(&filled);
+            self.text.push('\n');
+            filled.clear();
+        }
         for line in wrap(&escape(text), room) {
             let fill = before.saturating_sub(width(&filled));
             self.text.push_str(&filled);

@@ -49,7 +49,7 @@ static ROWS: [Row; 15] = [
     number("Limit", "LIMIT", |it| bytes(it.memory_effective_limit_bytes)),
     number("CPU", "CPU", |it| known(it.cpu_percent, |it| format!("{it:.1}%"), |it| it)),
     number("Processes", "PROCESSES", |it| count(Some(it.processes))),
-    number("OOMKills", "OOM KILLS", |it| known(Some(it.oom_kills), |it| it.to_string(), |it| it as f64)),
+    number("OOMKills", "OOM KILLS", |it| known(it.oom_kills, |it| it.to_string(), |it| it as f64)),
     text("Cgroup", "CGROUP", |it| Text(it.container.cgroup.clone())),
     text("Labels", "LABELS", |it| Text(joined(&labels(it)))),
 ];

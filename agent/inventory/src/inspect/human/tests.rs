@@ -133,7 +133,7 @@ root /proc/7/root, /proc/7/mountinfo
 mounts /proc/7/mountinfo
   private              1
   shared               1
-  /data                /data of ext4 254:0, rw
+  mount                /data: /data of ext4 254:0, rw
   mounts go            /data: to and from the host
 ids /proc/7/uid_map, /proc/7/gid_map
   uid                  0-65535 is 100000-165535 outside
@@ -159,6 +159,14 @@ not isolated
   no limit of processes
 ";
     assert_eq!(text, wanted);
+}
+
+#[test]
+fn a_narrow_page_has_texts_below_labels() {
+    let root = host();
+    let text = page(&report(root.path(), "web"), 40, false);
+    let wanted = "  container\n    web of docker, image local/web,\n    /docker/web\n";
+    assert!(text.contains(wanted), "{text}");
 }
 
 #[test]
@@ -242,7 +250,7 @@ fn lines_break_at_spaces() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn no_name_leaves_its_line(name in any::<String>(), columns in INDENT + LABEL + LEAST..100) {
+    fn no_name_leaves_its_line(name in any::<String>(), columns in INDENT + LABEL..100) {
         let root = host();
         let text = page(&report(root.path(), &name), columns, false);
         for line in text.lines() {
