@@ -35,10 +35,8 @@ pub struct AddressedInterface {
 /// The process is gone, or this process may not join its namespace.
 pub fn host_name(root: &Path, process: &Process) -> Result<String, Error> {
     let name = || {
-        Ok(rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned())
+        let uname = rustix::system::uname();
+        Ok(uname.nodename().to_string_lossy().into_owned())
     };
     let kind = LinkNameSpaceType::HostNameAndNISDomainName;
     within(root, process, "uts", kind, name)
@@ -49,7 +47,7 @@ pub fn host_name(root: &Path, process: &Process) -> Result<String, Error> {
 /// # Errors
 /// As of [`host_name`]; the kernel does not list the interfaces.
 pub fn interfaces(root: &Path, process: &Process) -> Result<Vec<AddressedInterface>, Error> {
-    let list = || Ok(by_name(getifaddrs()?));
+    let list = || -> io::Result<_> { Ok(by_name(getifaddrs()?)) };
     within(root, process, "net", LinkNameSpaceType::Network, list)
 }
 
@@ -69,11 +67,11 @@ fn within<T: Send>(
         return ask().map_err(failed);
     }
     let namespace = File::open(&path).map_err(failed)?;
-    let joined = || {
+    let joined = || -> io::Result<T> {
         move_into_link_name_space(namespace.as_fd(), Some(kind))?;
         ask()
     };
-    let answer = thread::scope(|scope| {
+    let answer = thread::scope(|scope| -> io::Result<T> {
         let thread = thread::Builder::new().spawn_scoped(scope, joined)?;
         let ended = thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("the thread in it panicked")))

@@ -184,7 +184,7 @@ impl Args {
                 let (look, refusal) = match super::need_privileges("inspect without a server") {
                     Ok(()) => (self.alone().await.context(nobody)?, None),
                     Err(refusal) => {
-                        let refusal = match nobody.is_denied() {
+                        let refusal: anyhow::Error = match nobody.is_denied() {
                             true => nobody.into(),
                             false => refusal.context(nobody),
                         };

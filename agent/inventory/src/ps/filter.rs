@@ -2,9 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::containers::{ContainerCondition, ContainerState};
-
 use super::fields::labels;
+use crate::containers::{ContainerCondition, ContainerState};
 
 /// One condition that a container must meet, as `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]

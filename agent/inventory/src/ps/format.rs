@@ -102,9 +102,10 @@ impl Format {
     /// Formats containers. Long ids are cut, as docker does, unless `whole`. A table is at most `columns` wide.
     pub fn show(&self, states: &[ContainerState], whole: bool, columns: usize) -> String {
         let texts = |state: &ContainerState| -> Vec<String> {
-            let columns = self.columns.iter();
-            let shown = columns.map(|parts| parts.iter().map(|part| part.show(state, whole)));
-            shown.map(Iterator::collect).collect()
+            let column = |parts: &Vec<Part>| -> String {
+                parts.iter().map(|part| part.show(state, whole)).collect()
+            };
+            self.columns.iter().map(column).collect()
         };
         if !self.is_table {
             let lines = states.iter().flat_map(texts);

@@ -250,7 +250,7 @@ fn lines_break_at_spaces() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn no_name_leaves_its_line(name in any::<String>(), columns in INDENT + LABEL..100) {
+    fn no_name_leaves_its_line(name in any::<String>(), columns in 2 * INDENT + LEAST..100) {
         let root = host();
         let text = page(&report(root.path(), &name), columns, false);
         for line in text.lines() {
