@@ -15,27 +15,25 @@ pub(super) fn compile(
     found: &SpecFacts,
     other_users: bool,
 ) -> Result<(Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>), Error> {
-    let mut rules = resources::devices();
-    let mut nodes: Vec<LinuxDevice> = Vec::new();
+    let mut given: Vec<(LinuxDevice, &str)> = Vec::new();
     let all = asked.privileged.then(DeviceMap::all);
     for map in all.iter().chain(&asked.device) {
         for node in found_nodes(map, found, other_users)? {
             let device = device(map, node);
-            rules.push(rule(
-                true,
-                device.typ(),
-                Some(device.major()),
-                Some(device.minor()),
-                &map.access,
-            ));
-            nodes.retain(|other| other.path() != device.path());
-            nodes.push(device);
+            given.retain(|(other, _)| other.path() != device.path());
+            given.push((device, &map.access));
         }
     }
-    if asked.privileged {
-        rules = vec![rule(true, LinuxDeviceType::A, None, None, "rwm")];
-    }
-    Ok((nodes, rules))
+    let allowed = given.iter().map(|(device, access)| {
+        let (major, minor) = (Some(device.major()), Some(device.minor()));
+        rule(true, device.typ(), major, minor, access)
+    });
+    let rules = match asked.privileged {
+        true => vec![rule(true, LinuxDeviceType::A, None, None, "rwm")],
+        false => resources::devices().into_iter().chain(allowed).collect(),
+    };
+    let nodes = given.into_iter().map(|(device, _)| device);
+    Ok((nodes.collect(), rules))
 }
 
 fn found_nodes<'a>(
