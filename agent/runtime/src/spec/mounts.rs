@@ -15,7 +15,7 @@ pub(super) fn compile(
     found: &SpecFacts,
     namespaces: &Namespaces,
 ) -> Result<Vec<Mount>, Error> {
-    let volume = |flag, volume: &Volume| {
+    let volume = |flag, volume: &Volume| -> Result<Mount, Error> {
         let access = if volume.read_only { "ro" } else { "rw" };
         let source = found.here.absolute(flag, &volume.source)?;
         let options = ["rbind", access, volume.propagation];

@@ -40,7 +40,7 @@ pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResour
         _ => None,
     };
     limits.memory_swap = limits.memory_swap.or(implied);
-    let mut resources = asked(&limits, &found.devices)?;
+    let resources = asked(&limits, &found.devices)?;
     Ok((resources, implied.is_some()))
 }
 
