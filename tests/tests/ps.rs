@@ -413,8 +413,8 @@ fn containers_are_chosen_formatted_and_sorted() {
     let json: Value = serde_json::from_str(&json).expect("an object on one line");
     assert_eq!(json["name"], one.name);
     // A state that containers have that do not run shows them.
-    let exited = [&name(&ended), "status=exited"].map(|it| ["--filter", it]);
-    let exited = ps(&socket, &[&["-q"], exited.as_flattened()].concat());
+    let flags = ["-q", "-f", "status=exited", "-f", &name(&ended)];
+    let exited = ps(&socket, &flags);
     assert_eq!(exited, format!("{}\n", ended.name));
     for (flag, value, wanted) in [
         ("--filter", "colour=red", "label"),

@@ -38,7 +38,13 @@ pub struct Args {
     follow: bool,
 
     /// Only the last lines, of both streams together; --since and --until choose among these
-    #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER|all",
+        default_value = "all",
+        allow_negative_numbers = true
+    )]
     tail: Tail,
 
     /// Begin each line with its time, in UTC; with - where an older agent wrote the log

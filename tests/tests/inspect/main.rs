@@ -80,6 +80,8 @@ fn still(mut report: Value) -> Value {
     let namespaces = report["namespaces"].as_array_mut().expect("a list");
     namespaces.retain(|it| it["host"] == false);
     report["usage"].take();
+    // By the clock of each call: to the microsecond.
+    report["started"].take();
     report
 }
 
