@@ -194,7 +194,10 @@ impl Args {
                         }
                     }
                 };
-                said.iter().for_each(|said| super::note(said));
+                // Where this user's look does not suffice, the refusal says the same.
+                if refusal.is_none() {
+                    said.iter().for_each(|said| super::note(said));
+                }
                 let states = states(&look);
                 Ok((Inventory::Look(look), states, refusal))
             }
