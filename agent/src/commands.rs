@@ -6,6 +6,7 @@ mod engine;
 mod exec;
 mod init_process;
 mod inspect;
+mod kill;
 mod logs;
 mod mechanisms;
 mod ns;
@@ -21,6 +22,7 @@ mod socket;
 mod stop;
 mod unit;
 mod verify;
+mod version;
 mod wait;
 mod watch;
 
@@ -50,11 +52,13 @@ pub enum Command {
     Exec(exec::Args),
     Logs(logs::Args),
     Stop(stop::Args),
+    Kill(kill::Args),
     Wait(wait::Args),
     Rm(rm::Args),
     Verify(Box<verify::Args>),
     Rootfs(rootfs::Args),
     Doctor(doctor::Args),
+    Version(version::Args),
 }
 
 /// Whether the first argument is one of these commands.
@@ -98,6 +102,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
         Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
+        Command::Version(args) => runtime_of_one()?.block_on(version::run(args)),
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // A launcher has one thread, so it starts no runtime of tokio's.
@@ -106,6 +111,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Exec(args) => Ok(exec::run(args)),
         Command::Logs(args) => logs::run(&args, &swept),
         Command::Stop(args) => stop::run(&args, &swept),
+        Command::Kill(args) => kill::run(&args, &swept),
         Command::Wait(args) => wait::run(&args, &swept),
         Command::Rm(args) => rm::run(&args, &swept),
     }
@@ -183,6 +189,9 @@ const NEEDED: [(&str, &str); 3] = [
     ("CAP_SYS_ADMIN", "reach tracefs and list tasks"),
 ];
 
+/// The note of a command that an ordinary user runs without a server.
+const ONLY_OWN: &str = "only this user's processes are seen; sudo shows those of all";
+
 /// Checks that this process may trace.
 ///
 /// # Errors
@@ -202,8 +211,6 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
 
 /// Writes log lines to standard error: those that RUST_LOG selects, or without it those of `level` and above.
 fn log_to_stderr(level: &str) {
-    use std::io::IsTerminal as _;
-
     use tracing::level_filters::LevelFilter;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -213,8 +220,7 @@ fn log_to_stderr(level: &str) {
     let filter = wanted.or_else(|| level.parse().ok()).unwrap_or_default();
     // aya-obj logs every relocation, hundreds of lines before the agent's first.
     let filter = filter.with_target("aya_obj", LevelFilter::INFO);
-    let colour = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = screen::is_coloured(&std::io::stderr());
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)

@@ -27,6 +27,7 @@ use agent_stream::streams::EventStreams;
 use answer::Text;
 use axum::Router;
 use axum::routing::get;
+pub(crate) use pages::ServerVersion;
 use scrapes::Scrapes;
 use socket::Socket;
 use tokio::net::TcpListener;
@@ -133,6 +134,7 @@ fn private() -> Router<Arc<Server>> {
         .route("/v1/events", get(events::events))
         .route("/v1/containers", get(pages::containers))
         .route("/v1/namespaces", get(pages::namespaces))
+        .route("/v1/version", get(pages::version))
 }
 
 /// Makes the state that the connections of a side share. `buffer` is the most bytes of a request's head.

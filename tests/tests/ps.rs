@@ -367,14 +367,85 @@ fn colours_are_for_terminals() {
         binary().display(),
         serve.socket().display()
     );
-    for (no_color, coloured) in [("", true), ("1", false)] {
+    for (term, no_color, coloured) in [
+        ("xterm", "", true),
+        ("xterm", "1", false),
+        ("dumb", "", false),
+    ] {
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        let script = script.env("TERM", "xterm").env("NO_COLOR", no_color);
+        let script = script.env("TERM", term).env("NO_COLOR", no_color);
         let output = script.stdin(Stdio::null()).output();
         let output = output.expect("script can be run").stdout;
         let text = String::from_utf8_lossy(&output);
         assert!(text.contains("NAME"), "{text:?}");
         assert_eq!(text.contains("\x1b[2mNAME"), coloured, "{text:?}");
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn containers_are_chosen_formatted_and_sorted() {
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let socket = serve.socket();
+    let [one, two, ended] = ["one", "two", "ended"].map(run::Container::new);
+    one.start(&[], &["sleep", "1000"]);
+    two.start(&[], &["sleep", "1000"]);
+    ended.start(&[], &["true"]);
+    run::text(&mut ended.agent("wait", &[], &[]));
+    let name = |container: &run::Container| format!("name={}", container.name);
+    let ids = ps(&socket, &["-q", "--filter", &name(&one), "-f", &name(&two)]);
+    let mut ids: Vec<&str> = ids.lines().collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [&*one.name, &*two.name]);
+    // An id is what other commands take.
+    run::text(agent(["kill", "-s", "CONT"]).args(&ids));
+    let format = "{{.Names}} {{.State}} {{.Runtime}}";
+    let line = ps(&socket, &["--filter", &name(&one), "--format", format]);
+    assert_eq!(line, format!("{} running agent\n", one.name));
+    let table = ps(
+        &socket,
+        &["-f", &name(&one), "--format", r"table {{.Names}}\t{{.Pid}}"],
+    );
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(words, ["NAME", "PID", &one.name, &one.pid().to_string()]);
+    let json = ps(&socket, &["-f", &name(&one), "--format", "json"]);
+    let json: Value = serde_json::from_str(&json).expect("an object on one line");
+    assert_eq!(json["name"], one.name);
+    // A state that containers have that do not run shows them.
+    let flags = ["-q", "-f", "status=exited", "-f", &name(&ended)];
+    let exited = ps(&socket, &flags);
+    assert_eq!(exited, format!("{}\n", ended.name));
+    for (flag, value, wanted) in [
+        ("--filter", "colour=red", "label"),
+        ("--filter", "status=asleep", "running"),
+        ("--format", "{{.Colour}}", "Names"),
+        ("--format", "{{.Names", "no end"),
+        ("--sort", "colour", "Memory"),
+    ] {
+        let refused = run::output(&mut agent(["ps", flag, value]));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(64), "{said}");
+        assert!(said.contains(flag) && said.contains(wanted), "{said}");
+    }
+    // On a narrow screen the names stay whole.
+    let narrow = agent(["ps", "--docker-socket", "off", "--socket"])
+        .arg(&socket)
+        .env("COLUMNS", "40")
+        .output()
+        .expect("agent ps can be run");
+    let narrow = String::from_utf8_lossy(&narrow.stdout);
+    assert!(
+        narrow.lines().all(|it| it.chars().count() <= 40),
+        "{narrow}"
+    );
+    let line = narrow.lines().find(|it| it.starts_with(&one.name));
+    assert!(line.is_some_and(|it| it.contains(" running")), "{narrow}");
+    let versions = agent(["version", "--output", "json", "--socket"])
+        .arg(&socket)
+        .output();
+    let versions = versions.expect("agent version can be run").stdout;
+    let versions: Value = serde_json::from_slice(&versions).expect("an object");
+    assert_eq!(versions["agent"], versions["server"], "{versions}");
+    serve.stop();
 }

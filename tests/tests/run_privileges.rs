@@ -351,3 +351,94 @@ fn a_directory_is_no_standard_stream() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("is a directory"), "{said}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_is_given_with_its_access() {
+    // No test writes to the kernel's log: it is only opened.
+    let opens = |way: &str| format!(": {way} /dev/log-of-kernel && echo opened");
+    let device = "/dev/kmsg:/dev/log-of-kernel";
+    for (access, way, is_allowed) in [
+        (":w", ">", true),
+        (":r", ">", false),
+        (":w", "<", false),
+        ("", ">", true),
+    ] {
+        let flag = format!("{device}{access}");
+        let found = ended(&["--device", &flag], &opens(way));
+        let said = String::from_utf8_lossy(&found.stdout);
+        assert_eq!(said == "opened\n", is_allowed, "{flag} {way}: {found:?}");
+    }
+    assert_eq!(said(&[], "ls /dev | grep -c kmsg || true"), "0");
+    let directory = said(&["--device", "/dev/net"], "ls /dev/net");
+    let host = fs::read_dir("/dev/net").expect("a directory").count();
+    assert_eq!(directory.lines().count(), host, "{directory}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_privileged_container_has_what_the_command_has() {
+    let flags = ["--privileged"];
+    let own = fs::read_to_string("/proc/self/status").expect("a status");
+    let row = |name: &str| {
+        let mut lines = own.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name));
+        line.expect("a row").trim().to_owned()
+    };
+    assert_eq!(status(&flags, "CapBnd"), row("CapPrm:"));
+    assert_eq!(status(&flags, "Seccomp"), "0");
+    assert_eq!(status(&flags, "NoNewPrivs"), "0");
+    assert_eq!(said(&flags, ": > /dev/kmsg && echo opened"), "opened");
+    let mounts = said(&flags, "grep -E ' /sys ' /proc/mounts | cut -d ' ' -f 4");
+    // The last one is on top of the host's, which is in this root.
+    let on_top = mounts.lines().next_back().unwrap_or_default();
+    assert!(on_top.split(',').any(|it| it == "rw"), "{mounts}");
+    let hidden = said(
+        &flags,
+        "grep -c -E ' /proc/(kcore|sys) ' /proc/mounts || true",
+    );
+    assert_eq!(hidden, "0");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn labels_variables_and_mounts_in_the_long_form() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("env");
+    fs::write(&file, "# of a file\nA=file\nB=file\n").expect("a file");
+    fs::write(place.path().join("data"), "of the host").expect("a file");
+    let path = |file: &std::path::Path| file.to_str().expect("UTF-8").to_owned();
+    let container = Container::new("habits");
+    let mount = format!("type=bind,src={},dst=/etc,readonly", path(place.path()));
+    let script =
+        "echo $A $B; cat /etc/data; touch /etc/x 2>/dev/null || echo read-only; sleep 1000";
+    let flags = [
+        "--env-file",
+        &path(&file),
+        "-e",
+        "B=flag",
+        "--label",
+        "com.example.team=web",
+        "-l",
+        "empty",
+        "--mount",
+        &mount,
+        "--mount",
+        "type=tmpfs,target=/tmp,tmpfs-size=1m",
+    ];
+    container.start(&flags, &["sh", "-c", script]);
+    let wanted = json!({"com.example.team": "web", "empty": ""});
+    assert_eq!(container.state()["labels"], wanted);
+    let config = std::path::Path::new(tests::run::STATE).join(&container.name);
+    let config = fs::read(config.join("config.json")).expect("a configuration");
+    let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!(config["annotations"], wanted);
+    tests::wait::wait_for("it has written", tests::wait::PATIENCE, || {
+        let said = text(&mut container.agent("logs", &[], &[]));
+        (said == "file flag\nof the hostread-only\n").then_some(())
+    });
+    let missing = output(&mut container.run(&["--env-file", "/no/such/file"], &["true"]));
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(125), "{said}");
+    assert!(said.contains("/no/such/file"), "{said}");
+}

@@ -62,6 +62,12 @@ fn colours_are_for_terminals_without_no_color() {
         script
     });
     assert!(!plain.contains('\x1b'), "{plain:?}");
+    let plain = watched(&serve, |line| {
+        let mut script = on_terminal(line);
+        script.env("TERM", "dumb");
+        script
+    });
+    assert!(!plain.contains('\x1b'), "{plain:?}");
     let plain = watched(&serve, in_pipe);
     assert!(!plain.contains('\x1b'), "{plain:?}");
     assert!(!serve.log().contains('\x1b'), "{:?}", serve.log());

@@ -1,6 +1,7 @@
-//! The names and numbers of block devices.
+//! The names and numbers of block devices, and the device nodes of a directory.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,85 @@ impl Devices {
         });
         Arc::clone(name)
     }
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// The path below the directory in which it was found. Empty where its own path was given.
+    pub below: PathBuf,
+    pub is_block: bool,
+    pub major: u32,
+    pub minor: u32,
+    /// The permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Directories and nodes that are not searched for and not returned: a container has its own.
+const OWN: [&str; 9] = [
+    "pts",
+    "shm",
+    "mqueue",
+    "fd",
+    ".lxc",
+    ".lxd-mounts",
+    ".udev",
+    "console",
+    "ptmx",
+];
+
+/// The most device nodes of a directory.
+const NODES_AT_MOST: usize = 4096;
+
+/// Returns the device node that `path` leads to, or the nodes in and below that directory, in the order of their paths.
+/// Directories that cannot be read are left out.
+///
+/// # Errors
+/// Nothing is there, or more than 4096 nodes.
+pub fn nodes(path: &Path) -> io::Result<Vec<DeviceNode>> {
+    let found = path.metadata()?;
+    if !found.is_dir() {
+        return Ok(node(Path::new(""), &found).into_iter().collect());
+    }
+    let mut nodes = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(path.join(&directory));
+        let entries = entries.into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| !OWN.iter().any(|own| entry.file_name() == *own)) {
+            let below = directory.join(entry.file_name());
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => directories.push(below),
+                Ok(found) => nodes.extend(node(&below, &found)),
+                // It was removed meanwhile.
+                Err(_) => {}
+            }
+        }
+        if nodes.len() > NODES_AT_MOST {
+            return Err(io::Error::other(format!(
+                "more than {NODES_AT_MOST} device nodes"
+            )));
+        }
+    }
+    nodes.sort_by(|a, b| a.below.cmp(&b.below));
+    Ok(nodes)
+}
+
+fn node(below: &Path, found: &std::fs::Metadata) -> Option<DeviceNode> {
+    let kind = found.file_type();
+    let number = found.rdev();
+    let node = DeviceNode {
+        below: below.to_owned(),
+        is_block: kind.is_block_device(),
+        major: rustix::fs::major(number),
+        minor: rustix::fs::minor(number),
+        mode: found.mode() & 0o777,
+        uid: found.uid(),
+        gid: found.gid(),
+    };
+    (node.is_block || kind.is_char_device()).then_some(node)
 }
 
 /// Returns the major and minor number of the block device at `path`.
@@ -106,6 +186,23 @@ mod tests {
         let root = tree(&[("sys/dev/block/7:0/stat", stat)]);
         assert_eq!(written(root.path(), 7, 0), Some(1 << 20));
         assert_eq!(written(root.path(), 7, 1), None);
+    }
+
+    #[test]
+    fn nodes_of_a_path_and_of_a_directory() {
+        let [null] = &nodes(Path::new("/dev/null")).unwrap()[..] else {
+            panic!("one node")
+        };
+        assert_eq!((null.is_block, null.major, null.minor), (false, 1, 3));
+        assert_eq!(null.below, Path::new(""));
+        let all = nodes(Path::new("/dev")).unwrap();
+        let null = all.iter().find(|it| it.below == Path::new("null"));
+        assert_eq!(null.map(|it| it.minor), Some(3));
+        let own = |node: &DeviceNode| node.below.starts_with("pts") || node.below.ends_with("ptmx");
+        assert!(!all.iter().any(own), "{all:?}");
+        let root = tree(&[("file", "")]);
+        assert_eq!(nodes(&root.path().join("file")).unwrap(), []);
+        assert!(nodes(&root.path().join("none")).is_err());
     }
 
     #[test]

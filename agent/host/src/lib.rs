@@ -16,6 +16,7 @@ pub mod fixture;
 pub mod held;
 pub mod hierarchy;
 pub mod hits;
+pub mod inside;
 pub mod interrupts;
 pub mod kept;
 pub mod launch;
@@ -37,6 +38,7 @@ pub mod status;
 pub mod subordinate;
 pub mod system;
 pub mod user_directory;
+pub mod visible_tasks;
 pub mod walk;
 pub mod writes;
 

@@ -118,13 +118,18 @@ impl Process {
         Ok(SystemTime::now() - since_boot + started)
     }
 
-    /// The process's arguments. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The process's arguments; none of a kernel thread. Bytes that are not UTF-8 are replaced by U+FFFD.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn arguments(&self) -> Result<Vec<String>, Error> {
         let file = File::read(self.path("cmdline"))?;
-        let words = file.bytes.split(|&byte| byte == 0);
+        // Each argument ends with a zero byte, unless the process has overwritten its arguments.
+        let words = file.bytes.strip_suffix(b"\0").unwrap_or(&file.bytes);
+        if words.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words = words.split(|&byte| byte == 0);
         Ok(words
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect())

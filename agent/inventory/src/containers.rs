@@ -112,6 +112,18 @@ pub enum ContainerCondition {
 }
 
 impl ContainerCondition {
+    /// All conditions.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Running,
+        Self::Paused,
+        Self::Stopped,
+        Self::Exited,
+        Self::Removed,
+        Self::Gone,
+        Self::Unknown,
+    ];
+
     /// Returns the name of the condition in tables and JSON.
     pub const fn name(self) -> &'static str {
         match self {

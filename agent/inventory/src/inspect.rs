@@ -5,13 +5,16 @@ mod human;
 mod limit;
 mod mounts;
 mod read;
+mod usage;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use agent_host::Error;
+use agent_host::inside::AddressedInterface;
 use agent_host::process::IdRange;
+use agent_model::clock::Moment;
 use agent_model::container::Container;
 use agent_model::text::error_line;
 pub use gaps::Gap;
@@ -20,6 +23,7 @@ pub use limit::{Holds, LimitReport};
 pub use mounts::{ChangedRoot, ProcessRoot, Propagates, ReachableMount, ReachableMounts};
 pub use read::{container_of, read};
 use serde::Serialize;
+pub use usage::Usage;
 
 use super::ContainerName;
 
@@ -34,6 +38,16 @@ pub struct ProcessReport {
     pub comm: Fact<String>,
     /// The path of the executable.
     pub executable: Fact<String>,
+    /// The command line.
+    pub command: Fact<Vec<String>>,
+    /// The time when the process started, in RFC 3339.
+    pub started: Fact<Moment>,
+    /// The host name in its uts namespace.
+    pub hostname: Fact<String>,
+    /// The interfaces of its network namespace, at most 64.
+    pub interfaces: Fact<Vec<AddressedInterface>>,
+    /// The resources that its container uses, or without one its cgroup. Null where its cgroups cannot be read.
+    pub usage: Option<Usage>,
     /// The namespaces of the process. Empty where the kernel's list of tasks does not have the pid, as that of a
     /// thread.
     pub namespaces: Vec<Namespace>,

@@ -3,15 +3,15 @@
 use agent_model::names::{HOST, NONE, quoted};
 
 use super::namespaces::NamespaceState;
-use agent_model::table::{Align, Cell, Column, DIM, NAME, PLAIN, render};
+use agent_model::table::{Cell, Column, DIM, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 6] = [
-    ("TYPE", Align::Left),
-    ("INODE", Align::Right),
-    ("PROCESSES", Align::Right),
-    ("OWNER", Align::Left),
-    ("UID", Align::Right),
-    ("SHARED BY", Align::Left),
+    Column::left("TYPE", 0),
+    Column::right("INODE", 1),
+    Column::right("PROCESSES", 3),
+    Column::left("OWNER", 2),
+    Column::right("UID", 4),
+    Column::left("SHARED BY", 0),
 ];
 
 /// Returns a table with a line for each namespace, at most `columns` wide.

@@ -1,30 +1,54 @@
 //! Formats containers as a table: `agent ps`.
 
+mod fields;
+mod filter;
+mod format;
+
 use agent_model::container::Container;
 use agent_model::names::{NONE, quoted};
+use agent_model::table::{ALARM, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
+use agent_model::text::escape;
 use agent_model::units::size;
+use agent_registry::location::short;
+pub use fields::Field;
+pub use filter::{Filter, Filters};
+pub use format::Format;
 
 use super::containers::{ContainerCondition, ContainerState};
-use agent_model::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 8] = [
-    ("NAME", Align::Left),
-    ("RUNTIME", Align::Left),
-    ("PID", Align::Right),
-    ("STATE", Align::Left),
-    ("MEMORY / LIMIT", Align::Right),
-    ("CPU", Align::Right),
-    ("PROCESSES", Align::Right),
-    ("OOM KILLS", Align::Right),
+    Column::left("NAME", 0),
+    Column::left("RUNTIME", 5),
+    Column::right("PID", 4),
+    Column::left("STATE", 0),
+    Column::right("MEMORY / LIMIT", 1),
+    Column::right("CPU", 3),
+    Column::right("PROCESSES", 6),
+    Column::right("OOM KILLS", 2),
 ];
 
-/// Returns a table with a line for each container, at most `columns` wide. Running containers come first, and each
-/// group is in the order of names.
+/// Sorts containers: running ones first, and each group in the order of names.
+pub fn sort(states: &mut [ContainerState]) {
+    states.sort_by(|a, b| {
+        let key = |state: &ContainerState| (!state.running, is_over(state));
+        let names = a.container.name.cmp(&b.container.name);
+        key(a).cmp(&key(b)).then(names)
+    });
+}
+
+/// Returns a table with a line for each container, at most `columns` wide.
 pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String {
-    let mut states: Vec<&ContainerState> = states.iter().collect();
-    states.sort_by_key(|state| (!state.running, is_over(state), &state.container.name));
-    let rows: Vec<[Cell; 8]> = states.into_iter().map(row).collect();
+    let rows: Vec<[Cell; 8]> = states.iter().map(row).collect();
     render(&COLUMNS, 0, &rows, columns, colour)
+}
+
+/// Returns the id of each container on a line of its own. Digits are cut as docker does, unless `whole`.
+pub fn ids(states: &[ContainerState], whole: bool) -> String {
+    let ids = states.iter().map(|state| match &*state.container.id {
+        id if whole => id,
+        id => short(id),
+    });
+    ids.map(|id| escape(id).into_owned() + "\n").collect()
 }
 
 /// Tells whether the container has no cgroup.
@@ -75,3 +99,6 @@ fn row(state: &ContainerState) -> [Cell; 8] {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,12 @@ impl From<SystemTime> for Moment {
     }
 }
 
+impl From<Moment> for SystemTime {
+    fn from(moment: Moment) -> Self {
+        moment.0
+    }
+}
+
 /// A moment in RFC 3339.
 type Rfc3339 = [u8; "2026-11-22T10:11:12.345678901Z".len()];
 

@@ -49,57 +49,100 @@ pub enum Align {
     Right,
 }
 
-/// The title and the alignment of a column.
-pub type Column = (&'static str, Align);
+/// The head of a column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The title.
+    pub title: &'static str,
+    /// The alignment of the column's text, the title included.
+    pub align: Align,
+    /// Where lines have no room for all columns, those with the highest ranks are left out first. Columns of rank 0 stay.
+    pub rank: u8,
+}
+
+impl Column {
+    /// A column whose text begins at the left edge.
+    pub const fn left(title: &'static str, rank: u8) -> Self {
+        let align = Align::Left;
+        Self { title, align, rank }
+    }
+
+    /// A column whose text ends at the right edge.
+    pub const fn right(title: &'static str, rank: u8) -> Self {
+        let align = Align::Right;
+        Self { title, align, rank }
+    }
+}
+
+/// The columns that a flexible column keeps, if it needs them, while other columns can be left out.
+const FLEXIBLE_LEAST: usize = 24;
 
 /// Renders the header and the rows as lines of at most `columns` columns of a terminal.
 ///
-/// If there is no room for all, the column with the index `flexible` is cut, to no less than its title. If that is not
-/// enough, the last columns are cut.
+/// If there is no room for all, columns are left out by their ranks, so that the column with the index `flexible` keeps
+/// its text or 24 columns of it. Then that column is cut, to no less than its title. If that is not enough, the last
+/// columns are cut.
 ///
 /// Whatever the cells hold, the only control characters in a line are those that set colours, and only if `colour`.
-pub fn render<const N: usize>(
-    header: &[Column; N],
+pub fn render<R: AsRef<[Cell]>>(
+    header: &[Column],
     flexible: usize,
-    rows: &[[Cell; N]],
+    rows: &[R],
     columns: usize,
     colour: bool,
 ) -> String {
-    let titles = header.map(|(title, _)| Cell::new(title, DIM));
-    let mut widths = [0; N];
-    for row in rows.iter().chain([&titles]) {
-        for (column, cell) in widths.iter_mut().zip(row) {
+    let titles = header.iter().map(|column| Cell::new(column.title, DIM));
+    let titles: Vec<Cell> = titles.collect();
+    let rows = rows.iter().map(AsRef::as_ref);
+    let lines: Vec<&[Cell]> = std::iter::once(&*titles).chain(rows).collect();
+    let mut widths = vec![0; header.len()];
+    for line in &lines {
+        for (column, cell) in widths.iter_mut().zip(*line) {
             *column = width(&escape(&cell.text)).max(*column);
         }
     }
-    let all = widths.iter().sum::<usize>() + GAP * (N - 1);
-    if let Some(column) = widths.get_mut(flexible) {
-        let least = width(header[flexible].0);
-        *column = column
-            .saturating_sub(all.saturating_sub(columns))
-            .max(least);
-    }
+    narrow(&mut widths, header, flexible, columns);
     let mut text = String::new();
-    for row in [&titles].into_iter().chain(rows) {
+    for row in lines {
         text.push_str(&line(row, header, &widths, columns, colour));
         text.push('\n');
     }
     text
 }
 
+/// Makes a line of these widths fit into `columns`. A column that is left out gets the width 0.
+fn narrow(widths: &mut [usize], header: &[Column], flexible: usize, columns: usize) {
+    let Some(natural) = widths.get(flexible).copied() else {
+        return;
+    };
+    let can_give = natural.saturating_sub(FLEXIBLE_LEAST);
+    let mut by_rank: Vec<usize> = (0..widths.len()).collect();
+    by_rank.retain(|&at| header[at].rank > 0 && at != flexible);
+    by_rank.sort_by_key(|&at| header[at].rank);
+    while total(widths) > columns.saturating_add(can_give)
+        && let Some(last) = by_rank.pop()
+    {
+        widths[last] = 0;
+    }
+    let excess = total(widths).saturating_sub(columns);
+    let least = width(header[flexible].title);
+    widths[flexible] = natural.saturating_sub(excess).max(least);
+}
+
+/// The width of a line with columns of these widths.
+fn total(widths: &[usize]) -> usize {
+    let shown = widths.iter().filter(|it| **it > 0);
+    shown.map(|it| it + GAP).sum::<usize>().saturating_sub(GAP)
+}
+
 /// Renders one line. All text of a table goes through this function, which escapes, cuts and pads each cell.
-fn line<const N: usize>(
-    row: &[Cell; N],
-    header: &[Column; N],
-    widths: &[usize; N],
-    columns: usize,
-    colour: bool,
-) -> String {
+fn line(row: &[Cell], header: &[Column], widths: &[usize], columns: usize, colour: bool) -> String {
     let mut line = String::new();
     let mut left = columns;
     // The spaces to write before the next text. None are written at the end of a line.
     let mut due = 0;
-    for ((cell, (_, align)), column) in row.iter().zip(header).zip(widths) {
+    let cells = row.iter().zip(header).zip(widths);
+    for ((cell, Column { align, .. }), column) in cells.filter(|(_, column)| **column > 0) {
         let Some(room) = left.checked_sub(due).filter(|room| *room > 0) else {
             break;
         };
@@ -134,9 +177,9 @@ mod tests {
     use super::*;
 
     const HEADER: [Column; 3] = [
-        ("NAME", Align::Left),
-        ("PID", Align::Right),
-        ("STATE", Align::Left),
+        Column::left("NAME", 0),
+        Column::right("PID", 1),
+        Column::left("STATE", 0),
     ];
 
     fn row(name: &str, pid: &str, state: &str) -> [Cell; 3] {
@@ -163,13 +206,24 @@ mod tests {
     }
 
     #[test]
-    fn the_flexible_column_gives_way() {
+    fn columns_are_left_out_by_rank_and_the_flexible_one_is_cut() {
         let rows = [row("a-very-long-name", "4711", "running")];
-        let text = render(&HEADER, 0, &rows, 20, false);
-        assert_eq!(text, "NAME     PID STATE\na-very… 4711 running\n");
-        // The flexible column is no narrower than its title; then the last columns are cut.
-        let text = render(&HEADER, 0, &rows, 14, false);
-        assert_eq!(text, "NAME  PID STA…\na-v… 4711 run…\n");
+        for (columns, wanted) in [
+            (29, "a-very-long-name 4711 running"),
+            (28, "a-very-long-name running"),
+            (20, "a-very-long… running"),
+            (10, "a-v… runn…"),
+        ] {
+            let text = render(&HEADER, 0, &rows, columns, false);
+            assert_eq!(text.lines().nth(1), Some(wanted), "{columns}");
+        }
+        let long = "a-name-of-more-than-24-columns";
+        let text = render(&HEADER, 0, &[row(long, "4711", "running")], 37, false);
+        let line = "a-name-of-more-than-24-… 4711 running";
+        assert_eq!(text.lines().nth(1), Some(line));
+        let text = render(&HEADER, 0, &[row(long, "4711", "running")], 36, false);
+        let line = "a-name-of-more-than-24-colu… running";
+        assert_eq!(text.lines().nth(1), Some(line));
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod complete;
+mod devices;
 pub(crate) mod environment;
 mod facts;
 pub mod flags;
@@ -25,6 +26,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use agent_host::devices::DeviceNode;
 use agent_host::pinned::Pinned;
 use agent_model::text::escape;
 use agent_rootfs::{ImageConfig, RootSource};
@@ -56,6 +58,10 @@ pub struct SpecFacts {
     pub containers: BTreeMap<String, Result<Pinned, String>>,
     /// The major and minor numbers of the block devices that flags name, by path.
     pub devices: HashMap<String, (u32, u32)>,
+    /// The device nodes at the paths that flags give, or why there are none.
+    pub device_nodes: HashMap<PathBuf, Result<Vec<DeviceNode>, String>>,
+    /// The files of `--env-file`: path and text.
+    pub env_files: Vec<(String, String)>,
     /// The caller's hard resource limits (getrlimit(2)), by the names that `--ulimit` takes.
     pub hard_limits: HashMap<&'static str, u64>,
     /// The user ids and group ids that /etc/subuid and /etc/subgid give the caller, or why they give none.
@@ -148,10 +154,15 @@ pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
         return bundle::compile(flags, bundle, found);
     }
     let namespaces = namespaces::compile(flags, found)?;
-    let (resources, swap_implied) = resources::compile(&flags.limits, found)?;
+    let (mut resources, swap_implied) = resources::compile(&flags.limits, found)?;
+    let mut list = namespaces.list.iter();
+    let other_users = found.rootless || list.any(|it| it.typ() == LinuxNamespaceType::User);
+    let (nodes, rules) = devices::compile(&flags.security, found, other_users)?;
+    resources.set_devices(Some(rules));
     let kept = security::capabilities(&flags.security, found)?;
     let mut linux = Linux::default();
     linux.set_resources(Some(resources));
+    linux.set_devices(some(&nodes));
     let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
     linux.set_cgroups_path(Some(cgroup));
     linux.set_sysctl(sysctls(flags, &namespaces)?);
@@ -185,7 +196,7 @@ pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
     spec.set_hostname(hostname(flags, found, &namespaces)?);
     spec.set_process(Some(process));
     spec.set_linux(Some(linux));
-    spec.set_annotations(None);
+    spec.set_annotations(labels(flags)?);
     let chroot = flags.root.chroot;
     Ok(Order {
         name: found.name.clone(),
@@ -348,6 +359,19 @@ fn sysctls(
     Ok((!settings.is_empty()).then_some(settings))
 }
 
+/// Returns the labels, which are annotations of the configuration.
+fn labels(flags: &Flags) -> Result<Option<HashMap<String, String>>, Error> {
+    let mut labels = HashMap::new();
+    for label in &flags.manner.label {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(Error::flag("--label", label, "wanted: KEY=VALUE or KEY"));
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok((!labels.is_empty()).then_some(labels))
+}
+
 fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::LinuxTimeOffset>> {
     let mut offsets = HashMap::new();
     for asked in &flags.namespaces.time_offset {
@@ -366,23 +390,10 @@ fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::Linu
 /// Collects what the flags say about the command, which `complete` completes.
 fn asked(flags: &Flags, found: &SpecFacts) -> Result<Asked, Error> {
     let asked = &flags.process;
-    let mut environment = Vec::new();
-    for variable in &asked.env {
-        match variable.split_once('=') {
-            _ if variable.is_empty() || variable.starts_with('=') => {
-                return Err(Error::flag("--env", variable, "wanted: NAME=VALUE or NAME"));
-            }
-            Some(_) => environment.push(variable.clone()),
-            None => {
-                let own = found.variables.get(variable);
-                environment.extend(own.map(|value| format!("{variable}={value}")));
-            }
-        }
-    }
     Ok(Asked {
         entrypoint: asked.entrypoint.clone(),
         arguments: flags.command.clone(),
-        environment,
+        environment: environment::asked(flags, found)?,
         directory: asked.workdir.clone(),
         user: asked.user.clone(),
         groups: asked.group_add.clone(),

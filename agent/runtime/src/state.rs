@@ -119,6 +119,9 @@ pub struct Record {
     /// Whether the user chose the limit of memory and swap. False where that limit follows from the limit of memory.
     #[serde(default)]
     pub swap_asked: bool,
+    /// The labels: the annotations of the spec.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The directory of the log. None where the log is in the directory of the state.
     #[serde(default)]
     pub log: Option<PathBuf>,

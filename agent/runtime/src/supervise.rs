@@ -32,7 +32,7 @@ pub use clean::sweep;
 use detach::Split;
 pub use error::Error;
 use observer::Observer;
-pub use stop::{remove, running, stop};
+pub use stop::{remove, running, signal, stop};
 
 use super::cgroup::{self, Ground, Wanted};
 use super::order::Order;

@@ -14,8 +14,8 @@ use agent_engines::witness::{Intents, Records};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
 use agent_model::text;
-use agent_pipeline::PipelineState;
-use agent_pipeline::look::{HostLook, look};
+use agent_pipeline::look::{HostLook, look, look_as_user};
+use agent_pipeline::{PipelineError, PipelineState};
 use agent_registry::claim::Witnesses;
 use agent_registry::registry::Registry;
 use agent_registry::registry::names::EngineMessage;
@@ -91,6 +91,18 @@ impl EngineArgs {
 
     /// Scans the host once, and adds the names that the engine reports in time.
     pub async fn look(&self) -> anyhow::Result<HostLook> {
+        self.look_by(look).await
+    }
+
+    /// Does the same as [`Self::look`], and finds only the processes that an ordinary user may see.
+    pub async fn look_as_user(&self) -> anyhow::Result<HostLook> {
+        self.look_by(look_as_user).await
+    }
+
+    async fn look_by(
+        &self,
+        look: fn(&Path, &Witnesses) -> Result<HostLook, PipelineError>,
+    ) -> anyhow::Result<HostLook> {
         let client = self.connect().await;
         let witnesses = witnesses(Intents::Leave, client.as_ref().map(state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));

@@ -9,7 +9,7 @@ use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
 use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::{ProcessReport, container_of, page, read};
+use agent_inventory::inspect::{ProcessReport, Usage, container_of, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::{containers, namespaces};
 use agent_model::container::Container;
@@ -35,10 +35,11 @@ Examples:
 
 /// Show everything about a container or process, and what it is not isolated from
 ///
-/// Shows namespaces and the containers that share them, the root and how it was changed, mounts, ids,
+/// Shows the command line, start time and host name, what the container uses now, namespaces and the
+/// containers that share them, interfaces with addresses, the root and how it was changed, mounts, ids,
 /// capabilities, seccomp, cgroups, and each limit with the cgroup that it comes from. Each fact has the
 /// file that it was read from. Asks the agent serve that listens on the socket for the containers. Where
-/// none listens, scans the host itself. Needs root.
+/// none listens, scans the host itself: as root all of it, as an ordinary user that user's own processes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -69,7 +70,7 @@ enum Inventory {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (inventory, states) = args.inventory().await?;
+    let (inventory, states, refusal) = args.inventory().await?;
     let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
     let target = &args.target;
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
@@ -81,7 +82,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let why = Process::new(Path::new("/"), pid).unseen();
         anyhow::anyhow!("{target}: {why}")
     };
-    let Some(process) = found.with_context(|| target.clone())? else {
+    let found = found.with_context(|| target.clone())?;
+    if let Some(refusal) = refusal {
+        if !found.as_ref().is_some_and(|it| inventory.sees(it.number())) {
+            return Err(refusal);
+        }
+        super::note(super::ONLY_OWN);
+    }
+    let Some(process) = found else {
         if let Ok(number) = target.parse::<NonZeroU32>() {
             return Err(gone(number.get()));
         }
@@ -104,6 +112,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let is_itself = process.check().is_ok();
     let report = match read {
         Ok(report) if is_itself => ProcessReport {
+            usage: usage(&report, &states),
             not_judged: match Membership::of(Path::new("/"), pid.get()) {
                 Ok(membership) => unit::not_judged(&membership).await,
                 Err(_) => Vec::new(),
@@ -118,6 +127,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Json => escape_json(&serde_json::to_string_pretty(&report)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the use of resources, with the OOM kills of the whole container in place of those of its own cgroup.
+fn usage(report: &ProcessReport, states: &[ContainerState]) -> Option<Usage> {
+    let mut usage = report.usage.clone()?;
+    let container = report.container.as_ref();
+    let mut states = states.iter();
+    if let Some(state) = states.find(|state| Some(&state.container) == container)
+        && let Some(kills) = state.oom_kills
+    {
+        usage.oom_kills.value = Some(kills);
+        usage.oom_kills.unreadable = None;
+    }
+    Some(usage)
 }
 
 /// Finds the process to inspect. The target is tried as a container's name, id or cgroup first, then as a pid, then as the
@@ -140,25 +163,43 @@ async fn process_of(
 }
 
 impl Args {
-    /// The source of the inventory, and the containers that exist.
-    async fn inventory(&self) -> anyhow::Result<(Inventory, Vec<ContainerState>)> {
+    /// The source of the inventory, and the containers that exist. An ordinary user's look comes with the error for a
+    /// process that this user may not see.
+    async fn inventory(
+        &self,
+    ) -> anyhow::Result<(Inventory, Vec<ContainerState>, Option<anyhow::Error>)> {
         const PATH: &str = "/v1/containers";
         let server = |trusted| Inventory::Server {
             socket: self.socket.clone(),
             trusted,
         };
         match client::fetch_trusted(&self.socket, PATH).await {
-            Ok(states) => Ok((server(true), states)),
+            Ok(states) => Ok((server(true), states, None)),
             Err(ClientError::Foreign { .. }) => {
                 let states = client::fetch(&self.socket, PATH).await?;
-                Ok((server(false), states))
+                Ok((server(false), states, None))
             }
-            Err(nobody) if nobody.is_no_server() => {
+            Err(nobody) if nobody.is_no_server() || nobody.is_denied() => {
                 let said = nobody.named_in_vain();
-                let look = self.alone().await.context(nobody)?;
-                said.iter().for_each(|said| super::note(said));
+                let (look, refusal) = match super::need_privileges("inspect without a server") {
+                    Ok(()) => (self.alone().await.context(nobody)?, None),
+                    Err(refusal) => {
+                        let refusal: anyhow::Error = match nobody.is_denied() {
+                            true => nobody.into(),
+                            false => refusal.context(nobody),
+                        };
+                        match self.engine.look_as_user().await {
+                            Ok(look) => (Box::new(look), Some(refusal)),
+                            Err(_) => return Err(refusal),
+                        }
+                    }
+                };
+                // Where this user's look does not suffice, the refusal says the same.
+                if refusal.is_none() {
+                    said.iter().for_each(|said| super::note(said));
+                }
                 let states = states(&look);
-                Ok((Inventory::Look(look), states))
+                Ok((Inventory::Look(look), states, refusal))
             }
             Err(error) => Err(error.into()),
         }
@@ -179,7 +220,6 @@ impl Args {
 
     /// Scans the host in this process.
     async fn alone(&self) -> anyhow::Result<Box<HostLook>> {
-        super::need_privileges("inspect without a server")?;
         super::log_to_stderr("warn");
         Ok(Box::new(self.engine.look().await?))
     }
@@ -192,6 +232,14 @@ fn states(look: &HostLook) -> Vec<ContainerState> {
 }
 
 impl Inventory {
+    /// Whether a look has found this process. A server sees all.
+    fn sees(&self, pid: u32) -> bool {
+        match self {
+            Self::Server { .. } => true,
+            Self::Look(look) => look.tasks.iter().any(|task| task.pid == pid),
+        }
+    }
+
     /// The namespaces that a process itself is in.
     async fn namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
         let mut states = self.all_namespaces(pid).await?;

@@ -12,6 +12,7 @@ use agent_inventory::namespaces;
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::ns::table;
 use agent_model::text::escape_json;
+use agent_pipeline::look::HostLook;
 use agent_stream::value::{parse_container, parse_namespace, parse_pid};
 use agent_stream::{client, socket};
 use anyhow::Context as _;
@@ -32,7 +33,8 @@ Examples:
 /// OWNER is the oldest process in the namespace, UID its user. SHARED BY names the containers that have
 /// processes in it, and the host where the namespace is the host's own. For a namespace without processes
 /// it names what keeps it: a mount, a thread, an open descriptor, or a process whose children will be in
-/// it. Asks the agent serve that listens on the socket. Where none listens, scans the host itself, as root.
+/// it. Asks the agent serve that listens on the socket. Where none listens, scans the host itself: as root
+/// all of it, as an ordinary user the namespaces of that user's processes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -72,9 +74,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/namespaces?{}", wanted.query());
     let states = match client::fetch(&args.socket, &path).await {
         Ok(states) => states,
-        Err(nobody) if nobody.is_no_server() => {
+        Err(nobody) if nobody.is_no_server() || nobody.is_denied() => {
             let said = nobody.named_in_vain();
-            let states = alone(&args, &wanted).await.context(nobody)?;
+            let states = match super::need_privileges("ns without a server") {
+                Ok(()) => alone(&args, &wanted).await.context(nobody)?,
+                Err(refusal) => match as_user(&args, &wanted).await {
+                    Some(states) => states,
+                    None if nobody.is_denied() => return Err(nobody.into()),
+                    None => return Err(refusal.context(nobody)),
+                },
+            };
             args.need_found(&states)?;
             said.iter().for_each(|said| super::note(said));
             states
@@ -94,9 +103,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Scans the host in this process.
 async fn alone(args: &Args, wanted: &NamespaceQuery) -> anyhow::Result<Vec<NamespaceState>> {
-    super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
-    let look = args.engine.look().await?;
+    found(&args.engine.look().await?, wanted)
+}
+
+/// Scans what an ordinary user may see. None where that cannot be done, or lacks the container or process of the flags.
+async fn as_user(args: &Args, wanted: &NamespaceQuery) -> Option<Vec<NamespaceState>> {
+    let look = args.engine.look_as_user().await.ok()?;
+    let states = found(&look, wanted).ok()?;
+    args.need_found(&states).ok()?;
+    super::note(super::ONLY_OWN);
+    Some(states)
+}
+
+fn found(look: &HostLook, wanted: &NamespaceQuery) -> anyhow::Result<Vec<NamespaceState>> {
     let mounted = namespace::mounted(Path::new("/"))?;
     let held = wanted.held(Path::new("/"));
     let found = namespaces::find(&look.registry, &look.tasks, &mounted, &held, wanted);

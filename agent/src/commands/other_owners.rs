@@ -18,6 +18,7 @@ use super::engine::EngineArgs;
 pub(super) enum ContainerAction {
     Exec,
     Stop,
+    Kill,
     Logs,
     Wait,
     Remove,
@@ -28,6 +29,7 @@ impl ContainerAction {
         match self {
             Self::Exec => "exec",
             Self::Stop => "stop",
+            Self::Kill => "kill",
             Self::Logs => "logs",
             Self::Wait => "wait",
             Self::Remove => "rm",
@@ -36,16 +38,17 @@ impl ContainerAction {
 }
 
 /// The engines' commands for the same actions, in the order of [`ContainerAction`]. NAME and ID stand for the
-/// container's name and id, NAMESPACE for containerd's namespace, COMMAND for the command to run in it.
+/// container's name and id, NAMESPACE for containerd's namespace, COMMAND for the command to run in it, SIGNAL for the
+/// signal to send.
 #[rustfmt::skip]
-const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
-    (Runtime::Docker,     [Some("docker exec NAME COMMAND"), Some("docker stop NAME"), Some("docker logs NAME"), Some("docker wait NAME"), Some("docker rm NAME")]),
-    (Runtime::Podman,     [Some("podman exec NAME COMMAND"), Some("podman stop NAME"), Some("podman logs NAME"), Some("podman wait NAME"), Some("podman rm NAME")]),
-    (Runtime::Containerd, [Some("ctr -n NAMESPACE tasks exec --exec-id agent ID COMMAND"), Some("ctr -n NAMESPACE tasks kill ID"), None, None, Some("ctr -n NAMESPACE containers rm ID")]),
-    (Runtime::Crio,       [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), Some("crictl logs ID"), None, Some("crictl rm ID")]),
-    (Runtime::Cri,        [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), Some("crictl logs ID"), None, Some("crictl rm ID")]),
-    (Runtime::Lxc,        [Some("lxc-attach -n NAME -- COMMAND"), Some("lxc-stop -n NAME"), None, Some("lxc-wait -n NAME -s STOPPED"), Some("lxc-destroy -n NAME")]),
-    (Runtime::Nspawn,     [Some("machinectl shell NAME COMMAND"), Some("machinectl terminate NAME"), Some("journalctl -M NAME"), None, Some("machinectl remove NAME")]),
+const COMMANDS: [(Runtime, [Option<&str>; 6]); 7] = [
+    (Runtime::Docker,     [Some("docker exec NAME COMMAND"), Some("docker stop NAME"), Some("docker kill -s SIGNAL NAME"), Some("docker logs NAME"), Some("docker wait NAME"), Some("docker rm NAME")]),
+    (Runtime::Podman,     [Some("podman exec NAME COMMAND"), Some("podman stop NAME"), Some("podman kill -s SIGNAL NAME"), Some("podman logs NAME"), Some("podman wait NAME"), Some("podman rm NAME")]),
+    (Runtime::Containerd, [Some("ctr -n NAMESPACE tasks exec --exec-id agent ID COMMAND"), Some("ctr -n NAMESPACE tasks kill ID"), Some("ctr -n NAMESPACE tasks kill -s SIGNAL ID"), None, None, Some("ctr -n NAMESPACE containers rm ID")]),
+    (Runtime::Crio,       [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), None, Some("crictl logs ID"), None, Some("crictl rm ID")]),
+    (Runtime::Cri,        [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), None, Some("crictl logs ID"), None, Some("crictl rm ID")]),
+    (Runtime::Lxc,        [Some("lxc-attach -n NAME -- COMMAND"), Some("lxc-stop -n NAME"), None, None, Some("lxc-wait -n NAME -s STOPPED"), Some("lxc-destroy -n NAME")]),
+    (Runtime::Nspawn,     [Some("machinectl shell NAME COMMAND"), Some("machinectl terminate NAME"), Some("machinectl kill -s SIGNAL NAME"), Some("journalctl -M NAME"), None, Some("machinectl remove NAME")]),
 ];
 
 /// Where a container of the name exists.
@@ -110,7 +113,8 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Extends the error of a command that handles containers of `agent run` alone. Where none has the name, the error names
-/// the engine or user that has such a container, and the command to call there. `command` is the command to run in it.
+/// the engine or user that has such a container, and the command to call there. `command` is the command to run in it, or the signal to
+/// send.
 pub(super) fn explained(
     error: supervise::Error,
     action: ContainerAction,
@@ -184,7 +188,7 @@ fn of_engine(container: &Container, action: ContainerAction, command: &[String])
         "NAME" => text::shell_word(name).into_owned(),
         "ID" => text::shell_word(&container.id).into_owned(),
         "NAMESPACE" => namespace(&container.cgroup),
-        "COMMAND" => {
+        "COMMAND" | "SIGNAL" => {
             let words = command.iter().map(|word| text::shell_word(word));
             words.collect::<Vec<_>>().join(" ")
         }
@@ -234,6 +238,11 @@ mod tests {
                 Runtime::Docker,
                 ContainerAction::Remove,
                 "; call docker rm web-1",
+            ),
+            (
+                Runtime::Podman,
+                ContainerAction::Kill,
+                "; call podman kill -s sh -c 'echo $A' web-1",
             ),
             (
                 Runtime::Podman,

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use agent_inventory::containers::{ContainerState, set_cpu_percent};
-use agent_inventory::ps::table;
-use agent_inventory::{containers, idle};
+use agent_inventory::ps::{Field, Filter, Filters, Format};
+use agent_inventory::{containers, idle, ps};
 use agent_model::text::escape_json;
 use agent_stream::client::ClientError;
 use agent_stream::{client, socket};
@@ -23,6 +23,9 @@ const EXAMPLES: &str = "\
 Examples:
   agent ps                                    containers, one line each
   agent ps --all                              those too that have ended or were removed
+  agent ps -q --filter runtime=docker         ids alone
+  agent ps --sort memory                      the largest first
+  agent ps --format 'table {{.Names}}\\t{{.Status}}'
   agent ps --output json | jq .[].name        everything that is known about each";
 
 /// Show containers, their state and their use of resources
@@ -30,8 +33,9 @@ Examples:
 /// RUNTIME is the engine. With ? the cgroup's path has that engine's form, and neither the engine nor one
 /// of its records confirms it. PID is the init process. MEMORY leaves out the inactive part of the page
 /// cache. LIMIT is the tightest of the container and the cgroups above it. CPU is the share of one CPU,
-/// measured for a fifth of a second. Asks the agent serve that listens on the socket. Where none listens,
-/// scans the host itself, as root.
+/// measured for a fifth of a second. Columns that a narrow screen has no room for are left out; NAME and
+/// STATE stay. Asks the agent serve that listens on the socket. Where none listens, scans the host itself,
+/// as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -39,6 +43,28 @@ pub struct Args {
     /// the last 15 minutes, which only agent serve remembers
     #[arg(short, long)]
     all: bool,
+
+    /// Only ids, which all commands take
+    #[arg(short, long, conflicts_with_all = ["format", "output"])]
+    quiet: bool,
+
+    /// Do not cut names to the screen's width, and show whole ids
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// Only containers of which this holds: name=PART, id=BEGINNING, status=STATE (with --all), image=IMAGE,
+    /// runtime=ENGINE, label=KEY[=VALUE]. Of several with one key one must hold, of labels all
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+
+    /// A template of docker's form for each container, with fields as {{.Names}} and {{.Label "KEY"}}; with
+    /// table before it, columns with titles; json: an object on each line
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    format: Option<Format>,
+
+    /// Sort by a field of --format: text in ascending order, numbers the largest first
+    #[arg(long, value_name = "FIELD")]
+    sort: Option<Field>,
 
     /// human: a table; json: a list of objects
     #[arg(long, value_name = "human|json", default_value = "human")]
@@ -52,8 +78,10 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let states = match of_server(&args).await {
+pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    let filters = Filters(std::mem::take(&mut args.filter));
+    args.all |= filters.ask_for_states();
+    let mut states = match of_server(&args).await {
         Ok(states) => states,
         Err(nobody) if nobody.is_no_server() => {
             let said = nobody.named_in_vain();
@@ -63,16 +91,38 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    super::print(&match args.output {
-        Output::Human => table(&states, screen::columns(), screen::colour()),
-        Output::Json => escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n",
-    })?;
+    states.retain(|state| filters.take(state));
+    ps::sort(&mut states);
+    if let Some(field) = &args.sort {
+        field.sort(&mut states);
+    }
+    super::print(&args.shown(&states)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn shown(&self, states: &[ContainerState]) -> anyhow::Result<String> {
+        let columns = match self.no_trunc {
+            true => usize::MAX,
+            false => screen::columns(),
+        };
+        Ok(match (&self.format, &self.output) {
+            _ if self.quiet => ps::ids(states, self.no_trunc),
+            (Some(format), _) => format.show(states, self.no_trunc, columns),
+            (None, Output::Human) => ps::table(states, columns, screen::colour()),
+            (None, Output::Json) => {
+                escape_json(&serde_json::to_string_pretty(states)?).into_owned() + "\n"
+            }
+        })
+    }
 }
 
 async fn of_server(args: &Args) -> Result<Vec<ContainerState>, ClientError> {
     let path = format!("/v1/containers?removed={}", args.all);
     let before: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
+    if args.quiet && args.sort.is_none() {
+        return Ok(before);
+    }
     let looked = Instant::now();
     tokio::time::sleep(INTERVAL).await;
     let mut states: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
@@ -101,6 +151,9 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
         states
     };
     let (before, looked) = (read(), Instant::now());
+    if args.quiet && args.sort.is_none() {
+        return Ok(before);
+    }
     tokio::time::sleep(INTERVAL).await;
     let mut states = read();
     set_cpu_percent(&mut states, &before, looked.elapsed());

@@ -1,7 +1,7 @@
 //! The form, width and colour of what commands print.
 
 use std::env;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 
 use rustix::termios::tcgetwinsize;
 
@@ -25,7 +25,17 @@ pub(super) fn columns() -> usize {
     known.find(|it| *it > 0).unwrap_or(COLUMNS)
 }
 
-/// Whether to colour the output (<https://no-color.org>).
+/// Whether to colour the output.
 pub(super) fn colour() -> bool {
-    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+    is_coloured(&io::stdout())
+}
+
+/// Whether to colour what is written to this stream. NO_COLOR may forbid it (<https://no-color.org>).
+pub(super) fn is_coloured(stream: &impl IsTerminal) -> bool {
+    obeys_sequences(stream) && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// Whether this stream is a terminal that obeys control sequences. One of the type `dumb` shows them as text.
+pub(super) fn obeys_sequences(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|it| it != "dumb")
 }

@@ -170,9 +170,8 @@ struct ProgressLine {
 
 impl ProgressLine {
     fn new() -> Self {
-        use std::io::IsTerminal as _;
         Self {
-            terminal: std::io::stderr().is_terminal(),
+            terminal: screen::obeys_sequences(&std::io::stderr()),
             shown: false,
         }
     }

@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Server;
 use super::answer::Answer;
@@ -30,6 +30,17 @@ pub(super) async fn landing() -> Html<&'static str> {
 
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
+}
+
+/// The answer of `/v1/version`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerVersion {
+    pub(crate) version: String,
+}
+
+pub(super) async fn version() -> Json<ServerVersion> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Json(ServerVersion { version })
 }
 
 pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {

@@ -94,6 +94,11 @@ impl ClientError {
         matches!(self, Self::NoServer { .. } | Self::Off)
     }
 
+    /// Whether this user may not find out whether a server listens. Then a command may look at what the user may see.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. })
+    }
+
     /// The warning of a command that continues without a server although the user named a socket.
     pub fn named_in_vain(&self) -> Option<String> {
         match self {

@@ -16,8 +16,14 @@ use super::stream_event::{
     StreamEvent,
 };
 
-/// The width from which a screen counts as wide, and has room for longer names.
-const WIDE: usize = 112;
+/// The widths of all columns but the last, which takes the rest, by the least width of a screen. A column of width 0 is
+/// left out: a narrow screen has no room for the process, a narrower one none for the time either.
+const WIDTHS: [(usize, [usize; 4]); 4] = [
+    (112, [12, 9, 24, 24]),
+    (72, [12, 9, 12, 15]),
+    (56, [12, 9, 12, 0]),
+    (0, [0, 9, 12, 0]),
+];
 /// The space between two columns.
 const GAP: usize = 1;
 
@@ -74,8 +80,8 @@ pub(crate) fn line(event: &StreamEvent, columns: usize, colour: bool) -> String 
 
 /// The widths of all columns but the last, which takes the rest.
 fn widths(columns: usize) -> [usize; 4] {
-    let (container, process) = if columns < WIDE { (12, 15) } else { (24, 24) };
-    [12, 9, container, process]
+    let found = WIDTHS.iter().find(|(least, _)| *least <= columns);
+    found.map_or([0; 4], |(_, widths)| *widths)
 }
 
 fn container(caller: Option<&Caller>) -> LineCell {
@@ -143,7 +149,8 @@ fn render(cells: &[LineCell; 5], columns: usize, colour: bool) -> String {
     let widths = [time, kind, container, process, usize::MAX];
     let mut line = String::new();
     let mut left = columns;
-    for (cell, column) in cells.iter().zip(widths) {
+    let cells = cells.iter().zip(widths);
+    for (cell, column) in cells.filter(|(_, column)| *column > 0) {
         let text = escape(&cell.text);
         let text = fit(&text, column.min(left));
         let used = width(&text);

@@ -218,7 +218,7 @@ fn without_root_it_says_so() {
         FAILURE,
         &["agent.sock", "needs root"],
     );
-    for arguments in [&["ps"][..], &["ns"], &["inspect", "1"]] {
+    for arguments in [&["ps"][..], &["ns", "--pid", "1"], &["inspect", "1"]] {
         let without_server = format!("agent {} without a server needs root", arguments[0]);
         assert_refused(
             &mut nobody.agent(&[arguments, &["--socket", "./agent.sock"]].concat()),
@@ -465,7 +465,7 @@ fn a_server_that_cannot_be_understood_is_told() {
         ("220 mail.example ESMTP\r\n", &["does not speak HTTP"]),
     ] {
         let (_directory, socket) = answering(answer);
-        for arguments in [&["ps"][..], &["ns"], &["inspect", "1"]] {
+        for arguments in [&["ps"][..], &["ns", "--pid", "1"], &["inspect", "1"]] {
             let mut agent = agent(arguments);
             assert_refused(agent.arg("--socket").arg(&socket), FAILURE, words);
         }

@@ -75,10 +75,13 @@ fn limit<'a>(report: &'a Value, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("{name}: {report}"))
 }
 
-/// A report without the host's namespaces, which others come to and leave.
+/// A report without the host's namespaces, which others come to and leave, and without the use of resources.
 fn still(mut report: Value) -> Value {
     let namespaces = report["namespaces"].as_array_mut().expect("a list");
     namespaces.retain(|it| it["host"] == false);
+    report["usage"].take();
+    // By the clock of each call: to the microsecond.
+    report["started"].take();
     report
 }
 
@@ -146,6 +149,15 @@ fn a_container_is_what_the_kernel_says_of_it() {
                 assert_eq!(found["processes"], 1, "{found}");
             }
         }
+        assert_eq!(report["command"]["value"], json!(SLEEP));
+        assert_eq!(report["hostname"]["value"], container.name);
+        let lo = json!([{"name": "lo", "is_up": true, "addresses": ["127.0.0.1/8", "::1/128"]}]);
+        assert_eq!(report["interfaces"]["value"], lo, "{report}");
+        let usage = &report["usage"];
+        assert_eq!(usage["oom_kills"]["value"], 0, "{usage}");
+        assert_eq!(usage["threads"]["value"], 1, "{usage}");
+        let memory = usage["memory_bytes"]["value"].as_u64();
+        assert!(memory.is_some_and(|bytes| bytes > 0), "{usage}");
         let root = &report["root"];
         assert_eq!(root["value"], json!({"how": "pivot_root", "path": "/"}));
         assert_eq!(

@@ -1,12 +1,16 @@
 //! Processes that are in no container.
 
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use tests::agent::binary;
+use tests::container::inode;
 use tests::process::{kill, wait_until_it_is};
-use tests::program::program;
+use tests::program::{copy, program};
 use tests::run::rootfs;
 
 use crate::{NOBODY, TYPES, alone, gap, gaps, inspect, namespace};
@@ -135,4 +139,52 @@ fn colours_are_for_terminals() {
         assert!(text.contains("not isolated"), "{text:?}");
         assert_eq!(text.contains("\x1b[1mprocess\x1b[0m"), coloured, "{text:?}");
     }
+}
+
+/// The user nobody, who has no privileges.
+const ORDINARY: u32 = 65534;
+
+#[test]
+#[ignore = "needs root"]
+fn an_ordinary_user_sees_the_own_processes() {
+    let place = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("own directory");
+    let program = place.path().join("agent");
+    copy(binary(), &program);
+    let by_user = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).args(["--socket", "off"]);
+        command.uid(ORDINARY).gid(ORDINARY).current_dir("/");
+        command.env_remove("XDG_RUNTIME_DIR");
+        command.output().expect("agent can be run")
+    };
+    let mut sleep = Command::new("unshare");
+    let sleep = sleep.args(["--user", "--net", "sleep", "1000"]);
+    let own = Waiting::start(sleep.uid(ORDINARY).gid(ORDINARY), "sleep");
+    let pid = own.0.id().to_string();
+    let inspected = by_user(&["inspect", &pid, "--output", "json"]);
+    let report: Value = serde_json::from_slice(&inspected.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {inspected:?}"));
+    for kind in TYPES {
+        let found = namespace(&report, kind);
+        assert_eq!(found["inode"], inode(&format!("/proc/{pid}/ns/{kind}")));
+        let is_own = ["user", "net"].contains(&kind);
+        assert_eq!(found["host"], !is_own, "{found}");
+    }
+    assert_eq!(report["command"]["value"], json!(["sleep", "1000"]));
+    let listed = by_user(&["ns", "--pid", &pid, "--type", "net", "--output", "json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {listed:?}"));
+    assert_eq!(listed[0]["owner"]["pid"], own.0.id(), "{listed}");
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let all = by_user(&["ns"]);
+    assert!(all.status.success(), "{all:?}");
+    let said = String::from_utf8_lossy(&all.stderr);
+    assert!(said.contains("only this user's processes"), "{said}");
+    assert!(said.contains("sudo"), "{said}");
+    // Another user's process is refused, with advice.
+    let refused = by_user(&["inspect", &std::process::id().to_string()]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("sudo"), "{said}");
 }

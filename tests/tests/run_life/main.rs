@@ -6,6 +6,7 @@ mod former;
 mod killed;
 mod many;
 mod renumbered;
+mod signals;
 mod sweep;
 mod terminal;
 mod waits;

@@ -4,5 +4,6 @@ mod exec;
 mod foreground;
 mod full;
 mod kinds;
+mod lines;
 mod logs;
 mod terminals;

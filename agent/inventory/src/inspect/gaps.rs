@@ -229,6 +229,11 @@ mod tests {
             container: None,
             comm: fact(String::new()),
             executable: unreadable(),
+            command: unreadable(),
+            started: unreadable(),
+            hostname: unreadable(),
+            interfaces: unreadable(),
+            usage: None,
             namespaces,
             threads: Vec::new(),
             root: fact(ProcessRoot {

@@ -1,5 +1,7 @@
 //! Formats a report for people: a block for each file or group of files, with a row for each fact.
 
+mod use_now;
+
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
 use agent_model::names::quoted;
@@ -33,6 +35,7 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
         colour,
     };
     process(&mut page, report);
+    use_now::usage(&mut page, report);
     page.heading("namespaces", &format!("{}/ns", directory(report)));
     if report.namespaces.is_empty() {
         page.row(
@@ -49,6 +52,7 @@ pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
     {
         page.row(kind, &format!("{inode}, in which only thread {tid} is"));
     }
+    use_now::interfaces(&mut page, report);
     page.heading("root", &report.root.source);
     page.fact("", &report.root, |root| came_by(root, &report.mounts));
     mounts(&mut page, &report.mounts);
@@ -91,6 +95,9 @@ fn process(page: &mut Page, report: &ProcessReport) {
     page.row("pid", &report.pid.to_string());
     page.fact("name", &report.comm, Clone::clone);
     page.fact("program", &report.executable, Clone::clone);
+    page.fact("command", &report.command, |words| use_now::command(words));
+    page.fact("started", &report.started, ToString::to_string);
+    page.fact("host name", &report.hostname, Clone::clone);
     match &report.container {
         Some(it) => {
             let text = match it.confirmed {
@@ -169,6 +176,18 @@ fn mounts(page: &mut Page, fact: &Fact<ReachableMounts>) {
         if count > 0 {
             page.row(propagation, &count.to_string());
         }
+    }
+    let own: Vec<_> = mounts.of_files().collect();
+    for mount in own.iter().take(MOUNTS_SHOWN) {
+        let text = format!(
+            "{}: {} of {} {}, {}",
+            mount.point, mount.root, mount.kind, mount.device, mount.options
+        );
+        page.row("mount", &text);
+    }
+    if own.len() > MOUNTS_SHOWN {
+        let more = own.len() - MOUNTS_SHOWN;
+        page.row("", &format!("and {more} more; --output json has all"));
     }
     for (it, way) in mounts.with_host().take(MOUNTS_SHOWN) {
         let text = format!("{}: {}", it.mount.point, way.name());
@@ -326,17 +345,23 @@ impl Page {
     }
 
     /// Writes a label and a text. The text continues below its own first line. Without a label it begins in the label's
-    /// column.
+    /// column. On a narrow screen the text begins below the label.
     fn block(&mut self, label: &str, text: &str, colour: &'static str) {
-        let before = if label.is_empty() {
-            INDENT
-        } else {
-            INDENT + LABEL
+        let is_narrow = self.columns < INDENT + LABEL + LEAST;
+        let before = match (label.is_empty(), is_narrow) {
+            (true, _) => INDENT,
+            (false, true) => 2 * INDENT,
+            (false, false) => INDENT + LABEL,
         };
         let room = self.columns.saturating_sub(before).max(LEAST);
         let label = escape(label).into_owned();
         let label = fit(&label, LABEL - 1);
         let mut filled = " ".repeat(INDENT) + &label;
+        if is_narrow && !label.is_empty() {
+            self.text.push_str(&filled);
+            self.text.push('\n');
+            filled.clear();
+        }
         for line in wrap(&escape(text), room) {
             let fill = before.saturating_sub(width(&filled));
             self.text.push_str(&filled);

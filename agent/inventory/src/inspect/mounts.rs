@@ -90,6 +90,9 @@ pub(super) fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Proc
     }
 }
 
+/// Directories in which the kernel and the launcher put what every container has.
+const USUAL: [&str; 3] = ["proc", "sys", "dev"];
+
 impl ReachableMounts {
     /// Compares the mounts with the host's.
     pub fn new(mounts: Vec<MountPoint>, host: &HostMounts) -> Self {
@@ -113,6 +116,17 @@ impl ReachableMounts {
                 })
                 .collect(),
         }
+    }
+
+    /// Returns the mounts beside the root that bring files into the container: all outside of `/proc`, `/sys` and `/dev`
+    /// that are not an empty tmpfs of the container's own.
+    pub fn of_files(&self) -> impl Iterator<Item = &MountPoint> {
+        let mounts = self.all.iter().map(|it| &it.mount);
+        mounts.filter(|it| {
+            let top = it.point.split('/').nth(1).unwrap_or_default();
+            let is_fresh = it.kind == "tmpfs" && it.root == "/";
+            !top.is_empty() && !USUAL.contains(&top) && !is_fresh
+        })
     }
 
     /// Returns the mounts that mount events pass to or from on the host, with the direction.

@@ -9,15 +9,17 @@ use agent_host::mount::MountPoint;
 use agent_host::process::Process;
 use agent_host::status::{SETS, Status};
 use agent_host::system::page_size;
-use agent_host::{Error, held};
+use agent_host::{Error, held, inside};
 use agent_limits::limit::Expected;
 use agent_limits::limits::Limits;
+use agent_model::clock::Moment;
 use agent_model::container::Container;
 use agent_model::hierarchy::Version;
 use agent_model::limit::Intent;
 
 use super::gaps::gaps;
 use super::mounts::{self, HostMounts};
+use super::usage;
 use super::{
     Fact, LimitReport, Namespace, ProcessCgroup, ProcessReport, ReachableMounts, ThreadNamespace,
     reason, source,
@@ -80,6 +82,17 @@ pub fn read(
         pid,
         comm: Fact::of(of("comm"), process.comm()),
         executable: Fact::of(of("exe"), process.link("exe")),
+        command: Fact::of(of("cmdline"), process.arguments()),
+        started: Fact::of(of("stat"), process.started_at().map(Moment::from)),
+        hostname: Fact::of(of("ns/uts"), inside::host_name(root, &process)),
+        interfaces: Fact::of(of("ns/net"), inside::interfaces(root, &process)),
+        usage: membership.as_ref().ok().map(|membership| {
+            let own = match container {
+                Some(it) => membership.above(|path| is_below(path, it), &it.cgroup),
+                None => membership.clone(),
+            };
+            usage::read(&hierarchies, &own)
+        }),
         namespaces: namespaces
             .iter()
             .map(|it| namespace(it, &process, container))
@@ -156,15 +169,20 @@ pub fn container_of(root: &Path, pid: u32, containers: &[Container]) -> Option<C
 /// Returns the outermost container that has one of these cgroups.
 fn container<'a>(membership: &Membership, containers: &'a [Container]) -> Option<&'a Container> {
     let has = |container: &&Container| {
-        let below = |path: &str| {
-            let rest = path.strip_prefix(&*container.cgroup);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         // A container that does not run has no cgroup.
-        !container.cgroup.is_empty() && membership.paths().any(|(_, path)| below(path))
+        !container.cgroup.is_empty()
+            && membership
+                .paths()
+                .any(|(_, path)| is_below(path, container))
     };
     let in_them = containers.iter().filter(has);
     in_them.min_by_key(|container| container.cgroup.len())
+}
+
+/// Tells whether a path is the container's cgroup or below it.
+fn is_below(path: &str, container: &Container) -> bool {
+    let rest = path.strip_prefix(&*container.cgroup);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn namespace(state: &NamespaceState, process: &Process, own: Option<&Container>) -> Namespace {

@@ -1,7 +1,7 @@
 //! The parsers of sizes and times as people write them. A number that overflows is refused.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most digits that a number may have after the point.
 pub const SCALE: u32 = 9;
@@ -89,6 +89,30 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// Parses a point in time: how long it is before `now` (`10m`, `1h 30m`), seconds since the epoch, or a date in UTC
+/// (`2026-11-30`, `2026-11-30T10:57:25Z`).
+///
+/// # Errors
+/// The text is none of these, or no clock can show the time. The error says what is wanted.
+pub fn moment(text: &str, now: SystemTime) -> Result<SystemTime, &'static str> {
+    const WANTED: &str = "want how long ago, as 10m or 1h30m, a time in UTC, as 2026-11-30T10:57:25Z or 2026-11-30, or \
+                          seconds since 1970";
+    if let Some(billionths) = decimal(text) {
+        let since = u64::try_from(billionths).map(Duration::from_nanos);
+        return since
+            .ok()
+            .and_then(|it| UNIX_EPOCH.checked_add(it))
+            .ok_or(WANTED);
+    }
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return now.checked_sub(ago).ok_or(WANTED);
+    }
+    let midnight = format!("{text}T00:00:00Z");
+    let dates = [text, &midnight];
+    let mut dates = dates.into_iter().map(humantime::parse_rfc3339_weak);
+    dates.find_map(Result::ok).ok_or(WANTED)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -145,6 +169,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn moments() {
+        let at = |seconds| Ok(UNIX_EPOCH + Duration::from_secs(seconds));
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (text, wanted) in [
+            ("10m", at(999_400)),
+            ("1h30m", at(994_600)),
+            ("999999s", at(1)),
+            ("7", at(7)),
+            ("1970-01-02", at(86_400)),
+            ("1970-01-02T00:00:01Z", at(86_401)),
+            ("1970-01-02 00:00:01", at(86_401)),
+        ] {
+            assert_eq!(moment(text, now), wanted, "{text}");
+        }
+        let half = UNIX_EPOCH + Duration::from_millis(1_500);
+        assert_eq!(moment("1.5", now), Ok(half));
+        for text in [
+            "",
+            "-1",
+            "1x",
+            "yesterday",
+            "1970-13-01",
+            "99999999999999999999999",
+        ] {
+            assert!(moment(text, now).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         /// Compares with a computation in 128 bits, which cannot overflow.
         #[test]
@@ -158,6 +211,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in ".{0,40}") {
             let _ = (bytes(&text), nanoseconds(&text), duration(&text));
+            let _ = moment(&text, SystemTime::now());
         }
     }
 }

@@ -2,6 +2,47 @@
 
 use std::collections::HashMap;
 
+use super::flags::Flags;
+use super::{Error, SpecFacts};
+
+/// Returns the variables that flags set: first those of the files, by docker's rules.
+pub(super) fn asked(flags: &Flags, found: &SpecFacts) -> Result<Vec<String>, Error> {
+    let mut all = Vec::new();
+    for (path, text) in &found.env_files {
+        let text = text.trim_start_matches('\u{feff}');
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let variable = match name(line) {
+                name if name.contains(char::is_whitespace) => Err("the name has a space in it"),
+                _ if line.contains('\0') => Err("it has a zero byte in it"),
+                _ => variable(line, &found.variables),
+            };
+            let place = || format!("{path} line {}", at + 1);
+            all.extend(variable.map_err(|why| Error::flag("--env-file", &place(), why))?);
+        }
+    }
+    for text in &flags.process.env {
+        let variable = variable(text, &found.variables);
+        all.extend(variable.map_err(|why| Error::flag("--env", text, why))?);
+    }
+    Ok(all)
+}
+
+/// Parses a variable. A name alone takes the caller's value; there is none where the caller does not have it.
+fn variable(text: &str, callers: &HashMap<String, String>) -> Result<Option<String>, &'static str> {
+    if text.is_empty() || text.starts_with('=') {
+        return Err("wanted: NAME=VALUE or NAME");
+    }
+    if text.contains('=') {
+        return Ok(Some(text.to_owned()));
+    }
+    let value = callers.get(text);
+    Ok(value.map(|value| format!("{text}={value}")))
+}
+
 /// Returns the last variable of each name, in the position of the name's first variable. An image may have very many
 /// variables, so the time is proportional to their number.
 pub(crate) fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {

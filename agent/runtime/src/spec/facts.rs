@@ -1,19 +1,21 @@
 //! Looks up what flags name on the host (containers, devices, ids) and what this process may do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use agent_host::devices::block_device;
+use agent_host::devices::{DeviceNode, block_device, nodes};
 use agent_host::pinned::Pinned;
+use agent_host::regular::{self, Links};
 use agent_host::subordinate::{SubordinateRange, of_user};
 use agent_host::system;
 use caps::{CapSet, Capability};
 use rustix::process::{Uid, geteuid, getrlimit};
 
 use super::bundle::Bundle;
-use super::flags::{Flags, Limits};
+use super::flags::{Flags, Limits, Security};
 use super::here::Here;
-use super::value::{IdMap, NamespaceShare, Net, ULIMITS, UserChoice};
+use super::value::{DeviceMap, IdMap, NamespaceShare, Net, ULIMITS, UserChoice};
 use super::{Error, SpecFacts, name};
 use crate::state;
 
@@ -38,6 +40,8 @@ pub fn look(
     let containers = named.map(|name| (name.to_owned(), container(name)));
     Ok(SpecFacts {
         name,
+        device_nodes: device_nodes(&flags.security),
+        env_files: env_files(&flags.process.env_file, &here)?,
         here,
         variables: variables(),
         containers: containers.collect::<BTreeMap<_, _>>(),
@@ -95,6 +99,32 @@ pub(super) fn devices(limits: &Limits) -> HashMap<String, (u32, u32)> {
     let paths = sizes.map(|it| &it.path).chain(numbers.map(|it| &it.path));
     let device = |path: &String| Some((path.clone(), block_device(Path::new(path))?));
     paths.filter_map(device).collect()
+}
+
+/// Returns the device nodes at each path that flags give.
+fn device_nodes(asked: &Security) -> HashMap<PathBuf, Result<Vec<DeviceNode>, String>> {
+    let all = asked.privileged.then(DeviceMap::all);
+    let sources = all.iter().chain(&asked.device).map(|map| &map.source);
+    let found = sources.map(|path| (path.clone(), nodes(path).map_err(|it| it.to_string())));
+    found.collect()
+}
+
+/// Reads the files of variables: the path and the text of each.
+fn env_files(paths: &[PathBuf], here: &Here) -> Result<Vec<(String, String)>, Error> {
+    let read = |path: &PathBuf| {
+        let bytes = regular::read(
+            &here.absolute("--env-file", path)?,
+            Links::Followed,
+            state::LARGEST,
+        );
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let text = text.map_err(|source| Error::Open {
+            path: path.clone(),
+            source,
+        })?;
+        Ok((path.display().to_string(), text))
+    };
+    paths.iter().map(read).collect()
 }
 
 fn hard_limits() -> HashMap<&'static str, u64> {

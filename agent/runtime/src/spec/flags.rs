@@ -7,15 +7,21 @@ use agent_model::units::parse::Size;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, NamespaceShare, Net,
-    SecurityOption, Set, TimeOffset, Tmpfs, Ulimit, UserChoice, Volume, number_in,
+    AskedMount, Assignment, Cpus, DeviceMap, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize,
+    NamespaceShare, Net, SecurityOption, Set, TimeOffset, Tmpfs, Ulimit, UserChoice, Volume,
+    number_in,
 };
 
 /// The flags that conflict with `--bundle`: the bundle's configuration replaces them.
-const NOT_WITH_BUNDLE: [&str; 48] = [
+const NOT_WITH_BUNDLE: [&str; 53] = [
     "command",
     "read_only",
     "volume",
+    "mount",
+    "label",
+    "env_file",
+    "privileged",
+    "device",
     "tmpfs",
     "shm_size",
     "chroot",
@@ -128,6 +134,10 @@ pub struct RootFlags {
     /// private, slave, shared, or recursively rprivate (the default), rslave, rshared
     #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
     pub volume: Vec<Volume>,
+    /// Mount in the long form: type=bind,source=PATH,target=PATH with readonly and bind-propagation=KIND, or
+    /// type=tmpfs,target=PATH with tmpfs-size=BYTES and tmpfs-mode=OCTAL
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub mount: Vec<AskedMount>,
     /// Mount an empty tmpfs; OPTIONS as for mount(8): size=64m, mode=1777, ro, exec
     #[arg(long, value_name = "DST[:OPTIONS]")]
     pub tmpfs: Vec<Tmpfs>,
@@ -147,6 +157,9 @@ pub struct Manner {
     /// The name of the container: letters, digits, _, . and -; by default two words and a number
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// A label, for people and other programs; it is also an annotation of the OCI configuration
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
     /// Return once the container runs; use agent logs, exec, wait and stop afterwards
     #[arg(short, long)]
     pub detach: bool,
@@ -181,6 +194,9 @@ pub struct ProcessFlags {
     /// Set an environment variable; NAME alone takes its value from the caller's environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Set the variables in this file, one on each line in the form of --env, which overrides them; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
@@ -326,6 +342,13 @@ pub struct Limits {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Security")]
 pub struct Security {
+    /// Give all capabilities that this command has, all devices of the host, and a writable /sys, without a system call
+    /// filter and hidden paths: the container can do nearly all that this command can
+    #[arg(long)]
+    pub privileged: bool,
+    /// Give a device of the host, or those in a directory of /dev; ACCESS: r, w and m (mknod), by default rwm
+    #[arg(long, value_name = "PATH[:PATH][:ACCESS]")]
+    pub device: Vec<DeviceMap>,
     /// Add a capability to docker's default 14: NET_ADMIN; ALL: all that this command has
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<super::value::CapabilityName>,

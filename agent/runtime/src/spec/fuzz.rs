@@ -20,6 +20,8 @@ pub fn bundle(directory: &Path) {
         variables: HashMap::new(),
         containers: BTreeMap::new(),
         devices: HashMap::new(),
+        device_nodes: HashMap::new(),
+        env_files: Vec::new(),
         hard_limits: HashMap::new(),
         subordinate: Err("there are none".to_owned()),
         capabilities: caps::all(),

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::flags::Flags;
 use super::namespaces::Namespaces;
-use super::value::NamespaceShare;
+use super::value::{AskedMount, NamespaceShare, Tmpfs, Volume};
 use super::{Error, SpecFacts};
 
 /// Returns all mounts of a container, in the order in which they are mounted.
@@ -15,19 +15,21 @@ pub(super) fn compile(
     found: &SpecFacts,
     namespaces: &Namespaces,
 ) -> Result<Vec<Mount>, Error> {
-    let mut asked = Vec::new();
-    for tmpfs in &flags.root.tmpfs {
-        let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
-        asked.push(mount(&tmpfs.destination, "tmpfs", "tmpfs", &options));
-    }
-    for volume in &flags.root.volume {
+    let volume = |flag, volume: &Volume| -> Result<Mount, Error> {
         let access = if volume.read_only { "ro" } else { "rw" };
-        let source = found.here.absolute("--volume", &volume.source)?;
-        asked.push(bind(
-            &volume.destination,
-            &source,
-            &["rbind", access, volume.propagation],
-        ));
+        let source = found.here.absolute(flag, &volume.source)?;
+        let options = ["rbind", access, volume.propagation];
+        Ok(bind(&volume.destination, &source, &options))
+    };
+    let mut asked: Vec<Mount> = flags.root.tmpfs.iter().map(tmpfs).collect();
+    for one in &flags.root.volume {
+        asked.push(volume("--volume", one)?);
+    }
+    for one in &flags.root.mount {
+        asked.push(match one {
+            AskedMount::Bind(one) => volume("--mount", one)?,
+            AskedMount::Tmpfs(one) => tmpfs(one),
+        });
     }
     for (index, one) in asked.iter().enumerate() {
         if asked[..index]
@@ -35,7 +37,7 @@ pub(super) fn compile(
             .any(|it| it.destination() == one.destination())
         {
             return Err(Error::flag(
-                "--volume or --tmpfs",
+                "--volume, --mount or --tmpfs",
                 &one.destination().display().to_string(),
                 "two mounts at one path",
             ));
@@ -85,7 +87,10 @@ fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount
         pts.pop();
     }
     const NOTHING: [&str; 3] = ["nosuid", "noexec", "nodev"];
-    let read_only = ["nosuid", "noexec", "nodev", "ro"];
+    let read_only: &[&str] = match flags.security.privileged {
+        true => &NOTHING,
+        false => &["nosuid", "noexec", "nodev", "ro"],
+    };
     let mut mounts = vec![
         if foreign(LinuxNamespaceType::Pid) {
             bind("/proc", "/proc", &["rbind", "nosuid", "noexec", "nodev"])
@@ -107,8 +112,8 @@ fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount
             &["rbind", "nosuid", "noexec", "nodev", "ro"],
         ));
     } else {
-        mounts.push(mount("/sys", "sysfs", "sysfs", &read_only));
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &read_only));
+        mounts.push(mount("/sys", "sysfs", "sysfs", read_only));
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", read_only));
     }
     if foreign(LinuxNamespaceType::Ipc) {
         mounts.push(bind(
@@ -134,6 +139,11 @@ fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount
         )
     });
     mounts
+}
+
+fn tmpfs(tmpfs: &Tmpfs) -> Mount {
+    let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
+    mount(&tmpfs.destination, "tmpfs", "tmpfs", &options)
 }
 
 fn bind(destination: impl AsRef<Path>, source: impl AsRef<Path>, options: &[&str]) -> Mount {

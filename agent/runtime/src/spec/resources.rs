@@ -40,8 +40,7 @@ pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResour
         _ => None,
     };
     limits.memory_swap = limits.memory_swap.or(implied);
-    let mut resources = asked(&limits, &found.devices)?;
-    resources.set_devices(Some(devices()));
+    let resources = asked(&limits, &found.devices)?;
     Ok((resources, implied.is_some()))
 }
 
@@ -222,15 +221,6 @@ fn throttles<T>(
 /// could make and open a node of the host's disk.
 pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
     use LinuxDeviceType::{A, B, C};
-    let rule = |allow, kind, major, minor, access: &str| {
-        let mut rule = LinuxDeviceCgroup::default();
-        rule.set_allow(allow);
-        rule.set_typ(Some(kind));
-        rule.set_major(major);
-        rule.set_minor(minor);
-        rule.set_access(Some(access.to_owned()));
-        rule
-    };
     let usual = [
         (1, Some(3)), // null
         (1, Some(5)), // zero
@@ -249,6 +239,23 @@ pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
     ];
     rules.extend(usual.map(|(major, minor)| rule(true, C, Some(major), minor, "rwm")));
     rules
+}
+
+/// Makes a rule for a device. None stands for any number.
+pub(super) fn rule(
+    allow: bool,
+    kind: LinuxDeviceType,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: &str,
+) -> LinuxDeviceCgroup {
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(allow);
+    rule.set_typ(Some(kind));
+    rule.set_major(major);
+    rule.set_minor(minor);
+    rule.set_access(Some(access.to_owned()));
+    rule
 }
 
 /// Returns the cgroup's path below the root of each hierarchy, `PARENT/agent/NAME`.

@@ -60,7 +60,7 @@ pub(super) const READ_ONLY: [&str; 5] = [
 pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Capability>, Error> {
     use CapabilityName::{All, One};
     let held = &found.capabilities;
-    let added_all = asked.cap_add.contains(&All);
+    let added_all = asked.privileged || asked.cap_add.contains(&All);
     let mut kept: HashSet<Capability> = if added_all {
         held.clone()
     } else if asked.cap_drop.contains(&All) {
@@ -114,8 +114,8 @@ pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<Lin
             _ => None,
         });
     Ok(match last {
-        None => Some(agent_seccomp::default_profile(kept)),
-        Some(None) => None,
+        None if !asked.privileged => Some(agent_seccomp::default_profile(kept)),
+        None | Some(None) => None,
         Some(Some(path)) => Some(agent_seccomp::read_profile(path, kept)?),
     })
 }
@@ -130,7 +130,7 @@ pub(super) fn no_new_privileges(asked: &Security) -> bool {
             SecurityOption::NoNewPrivileges(value) => Some(*value),
             _ => None,
         });
-    said.unwrap_or(true)
+    said.unwrap_or(!asked.privileged)
 }
 
 /// Returns the resource limits of the container's processes. The last limit of a name wins.
@@ -171,10 +171,8 @@ pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<Pos
 
 /// Returns the hidden paths and the read-only paths.
 pub(super) fn system_paths(asked: &Security) -> (Vec<String>, Vec<String>) {
-    if asked
-        .security_opt
-        .contains(&SecurityOption::SystemPathsUnconfined)
-    {
+    let shown = SecurityOption::SystemPathsUnconfined;
+    if asked.privileged || asked.security_opt.contains(&shown) {
         return (Vec::new(), Vec::new());
     }
     let owned = |paths: &[&str]| paths.iter().map(|&it| it.to_owned()).collect();

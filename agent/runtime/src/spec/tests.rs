@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod habits;
+
 #[derive(clap::Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct Line {
@@ -26,6 +28,8 @@ fn found() -> SpecFacts {
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),
         containers: BTreeMap::from([("db".to_owned(), Ok(this_process()))]),
         devices: HashMap::from([("/dev/sda".to_owned(), (8, 0))]),
+        device_nodes: habits::device_nodes(),
+        env_files: Vec::new(),
         hard_limits: HashMap::from([("nofile", 4096)]),
         subordinate: Ok((
             vec!["0:100000:65536".parse().unwrap()],
@@ -220,7 +224,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         ),
         (
             "-v /a:/x --tmpfs /x",
-            "--volume or --tmpfs /x: two mounts at one path",
+            "--volume, --mount or --tmpfs /x: two mounts at one path",
         ),
         ("-e =x", "--env =x: wanted"),
     ] {
@@ -453,7 +457,7 @@ proptest! {
     fn no_text_makes_a_flag_panic(value in "\\PC{0,24}", flag in prop::sample::select(&[
         "-m", "--memory-swap", "--cpus", "--pids-limit", "--device-read-bps", "--ulimit", "-v", "--tmpfs", "--net", "--pid",
         "--userns", "--uid-map", "--time-offset", "--ip", "--bridge", "--cap-add", "--security-opt", "--sysctl", "-e", "-h",
-        "-u", "-w", "--cgroup-parent", "--cpuset-cpus",
+        "-u", "-w", "--cgroup-parent", "--cpuset-cpus", "--device", "--mount", "--label",
     ][..])) {
         let line = [flag, &value, "--rootfs", "/", "ls"];
         if let Ok(line) = Line::try_parse_from(line)

@@ -7,14 +7,16 @@ use std::str::FromStr;
 use agent_model::units::parse::{self, Size};
 
 mod clock;
+mod device;
 mod log;
 mod mount;
 mod namespace;
 mod security;
 
 pub use clock::{Clock, TimeOffset};
+pub use device::DeviceMap;
 pub use log::{LogOption, log_limits};
-pub use mount::{Tmpfs, Volume};
+pub use mount::{AskedMount, Tmpfs, Volume};
 pub use namespace::{Address, NamespaceShare, Net, UserChoice};
 pub(in crate::spec) use security::ULIMITS;
 pub use security::{CapabilityName, SecurityOption, Ulimit};

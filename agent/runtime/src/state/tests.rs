@@ -26,6 +26,7 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         network: Network::None,
         stop_signal: None,
         swap_asked: false,
+        labels: BTreeMap::new(),
         log: None,
     }
 }

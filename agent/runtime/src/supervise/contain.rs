@@ -294,6 +294,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
     let log = order.detach.then(|| store.new_log(&order.name));
     let cgroups = ground.cgroups(&cgroup_path(order));
     let first = cgroups.values().next().cloned();
+    let labels = order.spec.annotations().clone().into_iter();
     Record {
         name: order.name.clone(),
         image: order.root.name(),
@@ -312,6 +313,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
         network: order.network.clone(),
         stop_signal: order.stop_signal,
         swap_asked: !order.swap_implied,
+        labels: labels.flatten().collect(),
         log: log.flatten(),
     }
 }

@@ -56,7 +56,9 @@ pub enum Error {
          how it ended is not known"
     )]
     Abandoned { name: String },
-    #[error("the container {name:?} is not running")]
+    #[error(
+        "the container {name:?} is not running: agent wait {name} prints how it ended, agent rm {name} removes it"
+    )]
     NotRunning { name: String },
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },

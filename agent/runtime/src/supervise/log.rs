@@ -1,6 +1,7 @@
 //! The log of a detached container: pieces of its two streams in the order in which they came. Each piece has docker's
-//! header of eight bytes: the stream, three zeros, and the length in big-endian order. A file begins with its number,
-//! by which a reader notices that files are missing.
+//! header of eight bytes: the stream, three zeros, and the length in big-endian order. The bit [`TIMED`] of the stream says
+//! that the piece begins with its time: nanoseconds since the epoch, eight bytes in big-endian order. Pieces of agents
+//! that wrote no times have no such bit. A file begins with its number, by which a reader notices that files are missing.
 //!
 //! A log is bounded. A file that is full becomes `log.1`, the one before it `log.2`, and the oldest is removed
 //! ([`Limits`](crate::order::LogLimits)). The log is on a disk, in a directory of the container's own (`log/place.rs`).
@@ -9,11 +10,14 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+mod lines;
 pub mod place;
 mod reader;
 mod writer;
 
+pub use lines::{Lines, LinesWanted};
 pub use reader::Reader;
 pub use writer::Writer;
 
@@ -21,6 +25,11 @@ pub use writer::Writer;
 const CURRENT: &str = "log";
 
 const HEADER_BYTES: usize = 8;
+
+/// The bit of a header's first byte that says that the piece begins with its time.
+const TIMED: u8 = 4;
+
+const TIME_BYTES: usize = size_of::<u64>();
 
 /// An upper bound on the bytes of a piece, which no written piece reaches.
 const LONGEST_PIECE: usize = 1 << 20;
@@ -38,17 +47,31 @@ pub enum Stream {
 }
 
 /// Bytes that were read at once from one of the streams.
-struct Piece<'a> {
-    stream: Stream,
-    bytes: &'a [u8],
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The stream.
+    pub stream: Stream,
+    /// When the bytes were read. None where an older agent wrote the log.
+    pub time: Option<SystemTime>,
+    /// The bytes.
+    pub bytes: &'a [u8],
 }
 
 impl Piece<'_> {
-    fn to_bytes(&self) -> Vec<u8> {
-        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.bytes.len());
-        bytes.extend([self.stream as u8, 0, 0, 0]);
+    fn to_bytes(self) -> Vec<u8> {
+        let time = self.time.map(|time| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_nanos())
+                .unwrap_or(u64::MAX)
+                .to_be_bytes()
+        });
+        let time = time.as_slice().as_flattened();
+        let timed = if time.is_empty() { 0 } else { TIMED };
+        let length = u32::try_from(time.len() + self.bytes.len()).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + time.len() + self.bytes.len());
+        bytes.extend([self.stream as u8 | timed, 0, 0, 0]);
         bytes.extend(length.to_be_bytes());
+        bytes.extend(time);
         bytes.extend(self.bytes);
         bytes
     }
@@ -62,8 +85,9 @@ fn first_piece(bytes: &[u8]) -> io::Result<Option<(Piece<'_>, &[u8])>> {
             _ => Err(malformed()),
         };
     };
-    let stream = match stream {
-        0 => Stream::Number,
+    let is_timed = stream & TIMED != 0;
+    let stream = match stream & !TIMED {
+        0 if !is_timed => Stream::Number,
         1 => Stream::Output,
         2 => Stream::Errors,
         _ => return Err(malformed()),
@@ -72,8 +96,22 @@ fn first_piece(bytes: &[u8]) -> io::Result<Option<(Piece<'_>, &[u8])>> {
     if length > LONGEST_PIECE {
         return Err(malformed());
     }
-    let split = rest.split_at_checked(length);
-    Ok(split.map(|(bytes, behind)| (Piece { stream, bytes }, behind)))
+    let Some((bytes, behind)) = rest.split_at_checked(length) else {
+        return Ok(None);
+    };
+    let (time, bytes) = match bytes.split_first_chunk::<TIME_BYTES>() {
+        Some((time, bytes)) if is_timed => (Some(u64::from_be_bytes(*time)), bytes),
+        None if is_timed => return Err(malformed()),
+        _ => (None, bytes),
+    };
+    // The sum cannot overflow: 2^64 nanoseconds are 584 years.
+    let time = time.map(|time| UNIX_EPOCH + Duration::from_nanos(time));
+    let piece = Piece {
+        stream,
+        time,
+        bytes,
+    };
+    Ok(Some((piece, behind)))
 }
 
 fn malformed() -> io::Error {

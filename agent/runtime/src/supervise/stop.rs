@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
+use agent_model::units::Signal;
 use agent_sys::fork::send_signal;
 
 use super::{Error, clean, say};
@@ -19,31 +20,52 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The time between two readings of the state.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Sends a container's init process its stop signal, and kills the whole container after `patience`. A container that
-/// has already ended is not an error.
+/// Sends a container's init process `signal`, or else its stop signal, and kills the whole container after `patience`. A
+/// container that has already ended is not an error.
 ///
 /// # Errors
 /// There is no container of this name, or the container cannot be ended.
-pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
+pub fn stop(
+    store: &Store,
+    name: &str,
+    signal: Option<Signal>,
+    patience: Duration,
+) -> Result<(), Error> {
     let (record, process) = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
         other => other?,
     };
-    let signal = record.stop_signal.map_or(libc::SIGTERM, |it| it.0);
-    let asked = send_signal(process.as_fd(), signal);
-    match asked {
-        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
-            return Err(Error::Signal {
-                name: name.into(),
-                source: error,
-            });
-        }
-        _ => {}
-    }
+    let signal = signal.or(record.stop_signal);
+    send(name, &process, signal.map_or(libc::SIGTERM, |it| it.0))?;
     if !ends(&process, patience) {
         kill(&record, &process)?;
     }
     wait_for_supervisor(store, name)
+}
+
+/// Sends a signal to a container's init process. SIGKILL kills the whole container, and then this function waits until
+/// nothing of the container is left.
+///
+/// # Errors
+/// There is no running container of this name, or the signal cannot be sent.
+pub fn signal(store: &Store, name: &str, signal: Signal) -> Result<(), Error> {
+    let (record, process) = first_process(store, name)?;
+    if signal.0 != libc::SIGKILL {
+        return send(name, &process, signal.0);
+    }
+    kill(&record, &process)?;
+    wait_for_supervisor(store, name)
+}
+
+/// Sends a signal to a process. One that has ended is not an error.
+fn send(name: &str, process: &Pinned, signal: i32) -> Result<(), Error> {
+    match send_signal(process.as_fd(), signal) {
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+            let name = name.into();
+            Err(Error::Signal { name, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the state of a container that has ended. With `force`, kills a running container first.
@@ -146,13 +168,7 @@ fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
 
 /// Kills a process, and waits until it has ended.
 fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
-    match send_signal(process.as_fd(), libc::SIGKILL) {
-        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
-            let name = name.into();
-            return Err(Error::Signal { name, source });
-        }
-        _ => {}
-    }
+    send(name, process, libc::SIGKILL)?;
     if ends(process, PATIENCE) {
         return Ok(());
     }

@@ -77,6 +77,20 @@ fn lines_on_a_screen_of_80_columns() {
 }
 
 #[test]
+fn lines_on_narrow_screens() {
+    let [head, first, ..] = &screen(40, false)[..] else {
+        panic!("lines")
+    };
+    assert_eq!(head, "EVENT     CONTAINER    DETAILS");
+    assert_eq!(first, "unshare   web-1        net: 4026531840 …");
+    let first = &screen(60, false)[1];
+    assert_eq!(
+        first,
+        "10:11:12.345 unshare   web-1        net: 4026531840 → 40265…"
+    );
+}
+
+#[test]
 fn lines_on_a_wide_screen() {
     let padded = |container: &str, process: &str| format!("{container:24} {process:24}");
     let lines = screen(160, false);

@@ -63,12 +63,23 @@ fn host() -> tempfile::TempDir {
         ("proc/7/status", STATUS),
         ("proc/7/root", "-> /"),
         ("proc/7/comm", "a\x1b[31m\n"),
+        ("proc/7/cmdline", "sh\0-c\0echo a\0"),
         ("proc/7/uid_map", "0 100000 65536\n"),
         ("proc/7/gid_map", "0 0 1\n"),
         ("proc/7/ns/net", "-> net:[17]"),
         ("sys/fs/cgroup/cgroup.controllers", "memory cpu\n"),
         ("sys/fs/cgroup/docker/web/below/memory.max", "157286400\n"),
         ("sys/fs/cgroup/docker/web/memory.max", "104857600\n"),
+        ("sys/fs/cgroup/docker/web/memory.current", "2097152\n"),
+        (
+            "sys/fs/cgroup/docker/web/memory.stat",
+            "inactive_file 1048576\n",
+        ),
+        (
+            "sys/fs/cgroup/docker/web/memory.events.local",
+            "oom_kill 3\n",
+        ),
+        ("sys/fs/cgroup/docker/web/cpu.stat", "usage_usec 1500000\n"),
         ("sys/fs/cgroup/docker/web/below/cpu.max", "50000 100000\n"),
     ])
 }
@@ -92,20 +103,37 @@ fn a_page() {
     let root = host();
     let text = page(&report(root.path(), "web"), 80, false);
     let text = text.replace(&*root.path().to_string_lossy(), "");
+    // The clock of this host is not that of the tree.
+    let (started, text): (Vec<&str>, Vec<&str>) = text
+        .split_inclusive('\n')
+        .partition(|line| line.starts_with("  started "));
+    assert_eq!(started.len(), 1);
+    let text = text.concat();
     let wanted = "\
 process /proc/7/comm, /proc/7/exe
   pid                  7
   name                 a\\x1b[31m
   program              cannot be read: /proc/7/exe is gone
+  command              sh -c 'echo a'
+  host name            cannot be read: /proc/7/ns/uts is gone
   container            web of docker, image local/web, /docker/web
+usage /sys/fs/cgroup/docker/web/memory.current
+  memory               2.0M
+  working set          1.0M
+  CPU time             1.500s
+  threads              cannot be read: no cgroup of the process counts it
+  OOM kills            3
 namespaces /proc/7/ns
   mnt                  17 not the host's, 2 processes in it
   net                  17 the host's, 2 processes in it
+interfaces /proc/7/ns/net
+  cannot be read: /proc/7/ns/net is gone
 root /proc/7/root, /proc/7/mountinfo
   pivot_root: it is that of its mount namespace; / of overlay 0:40, rw,relatime
 mounts /proc/7/mountinfo
   private              1
   shared               1
+  mount                /data: /data of ext4 254:0, rw
   mounts go            /data: to and from the host
 ids /proc/7/uid_map, /proc/7/gid_map
   uid                  0-65535 is 100000-165535 outside
@@ -131,6 +159,14 @@ not isolated
   no limit of processes
 ";
     assert_eq!(text, wanted);
+}
+
+#[test]
+fn a_narrow_page_has_texts_below_labels() {
+    let root = host();
+    let text = page(&report(root.path(), "web"), 40, false);
+    let wanted = "  container\n    web of docker, image local/web,\n    /docker/web\n";
+    assert!(text.contains(wanted), "{text}");
 }
 
 #[test]
@@ -214,7 +250,7 @@ fn lines_break_at_spaces() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn no_name_leaves_its_line(name in any::<String>(), columns in INDENT + LABEL + LEAST..100) {
+    fn no_name_leaves_its_line(name in any::<String>(), columns in 2 * INDENT + LEAST..100) {
         let root = host();
         let text = page(&report(root.path(), &name), columns, false);
         for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Parses the values of `--volume` and `--tmpfs`.
+//! Parses the values of `--volume`, `--tmpfs` and `--mount`.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +23,15 @@ pub struct Tmpfs {
     pub destination: PathBuf,
     /// The options of the mount, docker's defaults included.
     pub options: Vec<String>,
+}
+
+/// A mount in the long form of docker: `KEY=VALUE,…`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskedMount {
+    /// `type=bind`
+    Bind(Volume),
+    /// `type=tmpfs`
+    Tmpfs(Tmpfs),
 }
 
 const PROPAGATIONS: [&str; 6] = [
@@ -58,8 +67,7 @@ impl FromStr for Volume {
                 "ro" => volume.read_only = true,
                 "rw" => volume.read_only = false,
                 _ => {
-                    let known = PROPAGATIONS.into_iter().find(|it| *it == option);
-                    volume.propagation = known.ok_or_else(|| {
+                    volume.propagation = propagation_of(option).ok_or_else(|| {
                         format!("{option}; wanted: ro, rw, {}", PROPAGATIONS.join(", "))
                     })?;
                 }
@@ -90,6 +98,57 @@ impl FromStr for Tmpfs {
             options,
         })
     }
+}
+
+impl FromStr for AskedMount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "wanted: type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=KIND] or \
+                              type=tmpfs,target=PATH[,readonly][,tmpfs-size=BYTES][,tmpfs-mode=OCTAL]";
+        let wanted = || WANTED.to_owned();
+        let (mut kind, mut source, mut target) = (None, None, None);
+        let (mut read_only, mut propagation) = (false, None);
+        let mut tmpfs = Vec::new();
+        for option in text.split(',') {
+            match option.split_once('=').unwrap_or((option, "")) {
+                ("type", value) => kind = Some(value),
+                ("source" | "src", value) => source = Some(value),
+                ("target" | "destination" | "dst", value) => target = Some(value),
+                ("readonly" | "ro", "" | "true" | "1") => read_only = true,
+                ("readonly" | "ro", "false" | "0") => read_only = false,
+                ("bind-propagation", value) => {
+                    let known = propagation_of(value);
+                    propagation = Some(known.ok_or_else(|| format!("{option}; {WANTED}"))?);
+                }
+                ("tmpfs-size", value) => tmpfs.push(format!("size={value}")),
+                ("tmpfs-mode", value) => tmpfs.push(format!("mode={value}")),
+                _ => return Err(format!("{option:?}; {WANTED}")),
+            }
+        }
+        let target = target.ok_or_else(wanted)?;
+        match (kind, source) {
+            (Some("bind"), Some(source)) if tmpfs.is_empty() && !source.is_empty() => {
+                Ok(Self::Bind(Volume {
+                    source: source.into(),
+                    destination: destination_of(target)?,
+                    read_only,
+                    propagation: propagation.unwrap_or(PROPAGATIONS[0]),
+                }))
+            }
+            (Some("tmpfs"), None) if propagation.is_none() => {
+                tmpfs.extend(read_only.then(|| "ro".to_owned()));
+                let short = format!("{target}:{}", tmpfs.join(","));
+                short.parse().map(Self::Tmpfs)
+            }
+            (Some("volume"), _) => Err(format!("there are no named volumes; {WANTED}")),
+            _ => Err(wanted()),
+        }
+    }
+}
+
+fn propagation_of(text: &str) -> Option<&'static str> {
+    PROPAGATIONS.into_iter().find(|it| *it == text)
 }
 
 /// Parses the path of a mount point in the container.

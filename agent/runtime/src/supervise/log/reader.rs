@@ -5,15 +5,19 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use agent_host::regular::{self, Links};
 use rustix::fs::{Dir, FlockOperation, OFlags, flock};
 
-use super::{Stream, first_piece, inode, malformed, name, place};
+use super::{Piece, Stream, first_piece, inode, malformed, name, place};
 
 /// How often the files are opened again where they are renamed meanwhile.
 const ATTEMPTS: usize = 8;
+
+/// The most bytes that are read at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Reads what a container wrote, in order.
 #[derive(Debug)]
@@ -21,8 +25,7 @@ pub struct Reader {
     directory: OwnedFd,
     /// The file that is being read, and the newer ones that were found, the oldest first.
     files: VecDeque<File>,
-    /// Bytes of the first file that were read, and are not a complete piece yet.
-    rest: Vec<u8>,
+    pieces: Pieces,
     /// The number of the file that is being read.
     number: Option<u64>,
     missed: bool,
@@ -44,7 +47,7 @@ impl Reader {
         Ok(Self {
             directory,
             files,
-            rest: Vec::new(),
+            pieces: Pieces::default(),
             number: None,
             missed: false,
         })
@@ -54,10 +57,7 @@ impl Reader {
     ///
     /// # Errors
     /// The files cannot be read, a header is not one that the writer writes, or `take` failed.
-    pub fn read(
-        &mut self,
-        mut take: impl FnMut(Stream, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub fn read(&mut self, mut take: impl FnMut(Piece<'_>) -> io::Result<()>) -> io::Result<()> {
         loop {
             // The writer may write to a file until it renames the file. So newer files are opened before the end of
             // this file is read.
@@ -69,7 +69,7 @@ impl Reader {
                 return Ok(());
             }
             self.files.pop_front();
-            self.rest.clear();
+            self.pieces = Pieces::default();
         }
     }
 
@@ -98,36 +98,75 @@ impl Reader {
         Ok(())
     }
 
-    fn read_file(
-        &mut self,
-        take: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn read_file(&mut self, take: &mut impl FnMut(Piece<'_>) -> io::Result<()>) -> io::Result<()> {
         let Some(mut file) = self.files.front() else {
             return Ok(());
         };
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; BUFFER_BYTES];
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {
                 return Ok(());
             }
-            self.rest
-                .extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
-            let mut bytes = self.rest.as_slice();
-            while let Some((piece, behind)) = first_piece(bytes)? {
-                if piece.stream == Stream::Number {
-                    let number = piece.bytes.try_into().map(u64::from_be_bytes);
-                    let number = number.map_err(|_| malformed())?;
-                    let before = self.number.replace(number);
-                    self.missed |= before.is_some_and(|before| before.saturating_add(1) < number);
-                } else {
-                    take(piece.stream, piece.bytes)?;
+            self.pieces.split(&buffer[..read], |piece| {
+                if piece.stream != Stream::Number {
+                    return take(piece);
                 }
-                bytes = behind;
-            }
-            let done = self.rest.len() - bytes.len();
-            self.rest.drain(..done);
+                let number = piece.bytes.try_into().map(u64::from_be_bytes);
+                let number = number.map_err(|_| malformed())?;
+                let before = self.number.replace(number);
+                self.missed |= before.is_some_and(|before| before.saturating_add(1) < number);
+                Ok(())
+            })?;
         }
+    }
+
+    /// Passes the pieces of all files that were found to `take`, and leaves them to be read.
+    ///
+    /// # Errors
+    /// As of [`Reader::read`].
+    pub(super) fn look_ahead(&self, mut take: impl FnMut(Piece<'_>)) -> io::Result<()> {
+        let mut buffer = [0; BUFFER_BYTES];
+        for file in &self.files {
+            let (mut pieces, mut offset) = (Pieces::default(), 0);
+            loop {
+                let read = file.read_at(&mut buffer, offset)?;
+                if read == 0 {
+                    break;
+                }
+                offset += read as u64;
+                pieces.split(&buffer[..read], |piece| {
+                    take(piece);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits the bytes of a file into pieces.
+#[derive(Debug, Default)]
+struct Pieces {
+    /// Bytes that were read, and are not a complete piece yet.
+    rest: Vec<u8>,
+}
+
+impl Pieces {
+    fn split(
+        &mut self,
+        read: &[u8],
+        mut take: impl FnMut(Piece<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.rest.extend_from_slice(read);
+        let mut bytes = self.rest.as_slice();
+        while let Some((piece, behind)) = first_piece(bytes)? {
+            take(piece)?;
+            bytes = behind;
+        }
+        let done = self.rest.len() - bytes.len();
+        self.rest.drain(..done);
+        Ok(())
     }
 }
 

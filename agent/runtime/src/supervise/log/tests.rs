@@ -15,8 +15,8 @@ fn writer(directory: &Path, file_bytes: u64, files: u32) -> Writer {
 fn read(reader: &mut Reader) -> Vec<(Stream, Vec<u8>)> {
     let mut all = Vec::new();
     reader
-        .read(|stream, piece| {
-            all.push((stream, piece.to_vec()));
+        .read(|piece| {
+            all.push((piece.stream, piece.bytes.to_vec()));
             Ok(())
         })
         .unwrap();
@@ -24,7 +24,7 @@ fn read(reader: &mut Reader) -> Vec<(Stream, Vec<u8>)> {
 }
 
 fn pieces(number: u8) -> Vec<(Stream, Vec<u8>)> {
-    (0..number).map(|n| (Stream::Output, vec![n; 92])).collect()
+    (0..number).map(|n| (Stream::Output, vec![n; 84])).collect()
 }
 
 #[test]
@@ -113,10 +113,12 @@ fn what_is_cut_off_is_left_out_and_garbage_is_an_error() {
         &b"\x03\0\0\0\0\0\0\0"[..],
         b"abcdefgh",
         b"\x01\0\0\0\xff\0\0\0",
+        b"\x04\0\0\0\0\0\0\x08abcdefgh",
+        b"\x05\0\0\0\0\0\0\x07abcdefg",
     ] {
         fs::write(&path, garbage).unwrap();
         let mut reader = Reader::open(directory.path()).unwrap();
-        assert!(reader.read(|_, _| Ok(())).is_err(), "{garbage:?}");
+        assert!(reader.read(|_| Ok(())).is_err(), "{garbage:?}");
     }
 }
 
@@ -139,4 +141,119 @@ fn a_link_is_no_log() {
     writer(&link, 1000, 2).write(Stream::Output, b"b");
     let there = fs::read(elsewhere.path().join(CURRENT)).unwrap();
     assert_eq!(there, b"\x01\0\0\0\0\0\0\x01a");
+}
+
+/// A log with a line of an older agent, and lines that begin 1 s, 2 s and 3 s after the epoch. The second line of
+/// standard error is in two pieces.
+fn timed_log(directory: &Path) {
+    let timed = |stream, seconds, bytes: &'static [u8]| {
+        let time = Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        Piece {
+            stream,
+            time,
+            bytes,
+        }
+    };
+    let old = Piece {
+        stream: Stream::Output,
+        time: None,
+        bytes: b"old\n",
+    };
+    let older = [old, timed(Stream::Output, 1, b"one\n")];
+    let newer = [
+        timed(Stream::Errors, 2, b"two\ntw"),
+        timed(Stream::Output, 3, b"three\nend"),
+        timed(Stream::Errors, 4, b"o\n"),
+    ];
+    for (age, pieces) in [(1, &older[..]), (0, &newer)] {
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_bytes()).collect();
+        fs::write(directory.join(name(age)), bytes).unwrap();
+    }
+}
+
+#[test]
+fn lines_are_chosen_by_time_and_number() {
+    let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+    let all = LinesWanted::default();
+    let directory = tempfile::tempdir().unwrap();
+    timed_log(directory.path());
+    for (tail, since, until, wanted, has_timeless) in [
+        (None, None, None, "old one two tw three end o", false),
+        (Some(9), None, None, "old one two tw three end o", false),
+        (Some(4), None, None, "two tw three end o", false),
+        (Some(3), None, None, "tw three end o", false),
+        (Some(2), None, None, "three end", false),
+        (Some(0), None, None, "", false),
+        (None, at(2), None, "two tw three end o", true),
+        (None, None, at(2), "one two tw o", true),
+        (None, at(3), at(3), "three end", true),
+        (Some(4), at(3), None, "three end", false),
+        (None, at(5), None, "", true),
+    ] {
+        let mut reader = Reader::open(directory.path()).unwrap();
+        let wanted_lines = LinesWanted {
+            tail,
+            since,
+            until,
+            ..all
+        };
+        let mut lines = Lines::new(wanted_lines, &reader).unwrap();
+        let mut text = Vec::new();
+        reader
+            .read(|piece| {
+                text.extend(lines.of(piece));
+                text.push(b' ');
+                Ok(())
+            })
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(words.join(" "), wanted, "{wanted_lines:?}");
+        assert_eq!(lines.has_timeless(), has_timeless, "{wanted_lines:?}");
+    }
+}
+
+#[test]
+fn each_line_has_one_time() {
+    let directory = tempfile::tempdir().unwrap();
+    timed_log(directory.path());
+    let mut reader = Reader::open(directory.path()).unwrap();
+    let wanted = LinesWanted {
+        timestamps: true,
+        ..LinesWanted::default()
+    };
+    let mut lines = Lines::new(wanted, &reader).unwrap();
+    let mut streams = [const { String::new() }; 3];
+    reader
+        .read(|piece| {
+            let text = String::from_utf8(lines.of(piece)).unwrap();
+            streams[piece.stream as usize].push_str(&text);
+            Ok(())
+        })
+        .unwrap();
+    let time = |seconds| format!("1970-01-01T00:00:0{seconds}.000000000Z");
+    let [_, output, errors] = streams;
+    let wanted = format!("- old\n{} one\n{} three\n{} end", time(1), time(3), time(3));
+    assert_eq!(output, wanted);
+    assert_eq!(errors, format!("{0} two\n{0} two\n", time(2)));
+}
+
+#[test]
+fn each_piece_is_written_with_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = writer(directory.path(), 1 << 20, 2);
+    let before = SystemTime::now();
+    writer.write(Stream::Output, b"a");
+    let mut times = Vec::new();
+    let mut reader = Reader::open(directory.path()).unwrap();
+    reader
+        .read(|piece| {
+            times.extend(piece.time);
+            Ok(())
+        })
+        .unwrap();
+    let [time] = times[..] else {
+        panic!("{times:?}")
+    };
+    assert!(before <= time && time <= SystemTime::now(), "{time:?}");
 }

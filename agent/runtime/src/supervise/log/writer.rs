@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::time::SystemTime;
 
 use agent_host::regular::{self, Links};
 use agent_model::text::NOTE;
 use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
+use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, TIME_BYTES, name};
 use crate::order::LogLimits;
 
 /// The name of the next file until it replaces the current one.
@@ -54,7 +55,7 @@ impl Writer {
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let longest = usize::try_from(self.limits.file_bytes).unwrap_or(usize::MAX);
         let longest = longest.min(LONGEST_PIECE);
-        let longest = longest.saturating_sub(NUMBER_BYTES + HEADER_BYTES);
+        let longest = longest.saturating_sub(NUMBER_BYTES + HEADER_BYTES + TIME_BYTES);
         for bytes in bytes.chunks(longest.max(1)) {
             if self
                 .tell_lost()
@@ -80,7 +81,13 @@ impl Writer {
 
     /// Appends a whole piece, or nothing.
     fn append(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let piece = Piece { stream, bytes }.to_bytes();
+        let time = Some(SystemTime::now());
+        let piece = Piece {
+            stream,
+            time,
+            bytes,
+        };
+        let piece = piece.to_bytes();
         let length = piece.len() as u64;
         if self.size + length > self.limits.file_bytes {
             self.rotate()?;
@@ -124,9 +131,12 @@ fn create(directory: &OwnedFd, number: u64) -> io::Result<(File, u64)> {
     }
     let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let file = regular::open_at(directory, NEXT, access, Links::Refused)?;
-    let bytes = &number.to_be_bytes();
-    let stream = Stream::Number;
-    let piece = Piece { stream, bytes }.to_bytes();
+    let piece = Piece {
+        stream: Stream::Number,
+        time: None,
+        bytes: &number.to_be_bytes(),
+    };
+    let piece = piece.to_bytes();
     file.write_all_at(&piece, 0)?;
     Ok((file, piece.len() as u64))
 }
