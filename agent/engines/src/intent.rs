@@ -10,6 +10,7 @@ use bollard::models::HostConfig;
 
 use crate::docker::{Client, EngineError};
 
+mod bundle;
 mod docker;
 mod expect;
 mod own;
@@ -17,6 +18,7 @@ mod systemd;
 mod unjudged;
 
 pub use agent_model::limit::{Intent, Source};
+pub use bundle::of_resources;
 pub use expect::expect;
 pub use own::of_spec;
 pub use unjudged::not_judged;
@@ -124,6 +126,8 @@ pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
 
 #[cfg(test)]
 mod tests {
+    use agent_model::labels::ContainerLabels;
+
     use super::*;
 
     #[tokio::test]
@@ -136,6 +140,8 @@ mod tests {
             image: String::new(),
             confirmed: Some(true),
             cgroup: "/nobodys".to_owned(),
+            pod: None,
+            labels: ContainerLabels::default(),
         };
         let socket = Some("/nowhere/docker.sock");
         for (kind, runtime, socket) in [

@@ -13,9 +13,9 @@ const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b
 
 fn named(name: &str) -> Named {
     Named {
-        run: RunState::Unreported,
         name: name.to_owned(),
         image: "busybox".to_owned(),
+        ..Named::default()
     }
 }
 
