@@ -23,12 +23,11 @@ impl Records {
     ) -> Confirmation {
         let (named, intended) = match &record.about {
             About::Nothing => return confirmation,
-            About::Root(root) => {
-                let named = Named {
-                    image: root.clone(),
-                    ..Named::default()
-                };
-                (named, None)
+            About::Root(root) => (of_root(root), None),
+            About::Lxc(config) => {
+                let read = self.intents == Intents::Read;
+                let intended = read.then(|| intent::of_lxc(config, &self.hierarchies));
+                (of_root(&intent::lxc_root(config)), intended)
             }
             About::Bundle(bundle) => {
                 let stored = self.stored(&confirmation.id, runtime, bundle, user);
@@ -71,6 +70,14 @@ impl Records {
             }
             _ => None,
         }
+    }
+}
+
+/// A container whose image is the directory or file of its root file system.
+fn of_root(root: &str) -> Named {
+    Named {
+        image: root.to_owned(),
+        ..Named::default()
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) enum About {
     Bundle(Bundle),
     /// The directory or image of the root file system.
     Root(String),
+    /// The configuration of a container of LXC.
+    Lxc(String),
 }
 
 /// How a record names the cgroup.
@@ -148,8 +150,7 @@ impl RecordContents {
                 )
             }
             RecordForm::Lxc => {
-                let root = lxc_value(&String::from_utf8_lossy(json), "lxc.rootfs.path");
-                about = root.map_or(About::Nothing, About::Root);
+                about = About::Lxc(String::from_utf8_lossy(json).into_owned());
                 (Stated::Usual, None)
             }
         };
@@ -257,13 +258,6 @@ impl RecordContents {
         };
         Some(format!("{above}{slices}/{unit}"))
     }
-}
-
-/// The last value of a key in a configuration of LXC: `KEY = VALUE` (lxc.container.conf(5)).
-fn lxc_value(text: &str, key: &str) -> Option<String> {
-    let rows = text.lines().filter_map(|line| line.split_once('='));
-    let mut values = rows.filter(|(found, _)| found.trim() == key);
-    values.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
 fn absolute(path: &str) -> String {

@@ -28,6 +28,8 @@ pub enum Source {
     AgentRun,
     /// The OCI bundle that the container's maker wrote when it started the container. It does not have later updates.
     Bundle,
+    /// LXC, by the container's configuration.
+    Lxc,
     /// systemd, which made the unit.
     Systemd,
     /// The user of the command, by `--expect`.
@@ -41,6 +43,7 @@ impl Source {
             Self::Docker => "docker",
             Self::AgentRun => "agent run",
             Self::Bundle => "the OCI bundle",
+            Self::Lxc => "lxc",
             Self::Systemd => "systemd",
             Self::Expect => "--expect",
         }

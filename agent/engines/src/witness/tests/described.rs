@@ -244,8 +244,9 @@ fn machines_have_the_root_file_system_as_image() {
     process(&root, 7, &format!("{cgroup}/payload"), 50);
     let image = |cgroup: &str| confirm(root.path(), cgroup).unwrap().named.unwrap().image;
     assert_eq!(image(cgroup), "/var/lib/machines/web");
-    let config =
-        "lxc.include = /usr/share/lxc/config/common.conf\nlxc.rootfs.path = dir:/srv/web\n";
+    let config = "lxc.rootfs.path = dir:/srv/web\nlxc.cgroup2.pids.max = 50\n";
     add(root.path(), &[("var/lib/lxc/web/config", config)]);
     assert_eq!(image("/lxc.payload.web"), "dir:/srv/web");
+    let intended = confirm(root.path(), "/lxc.payload.web").unwrap().intended;
+    assert_eq!(kinds(&intended.unwrap()), [Kind::Pids]);
 }
