@@ -14,6 +14,7 @@ mod evidence;
 mod file;
 pub mod own;
 mod record_paths;
+mod sqlite;
 mod stored;
 mod unread;
 

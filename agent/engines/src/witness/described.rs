@@ -7,7 +7,7 @@ use agent_registry::path::Runtime;
 use std::sync::Arc;
 
 use super::bundle::Bundle;
-use super::evidence::{About, RecordContents};
+use super::evidence::{About, MonitorArguments, RecordContents};
 use super::stored::{EngineDirectory, StoredContainer};
 use super::{Intents, Records};
 use crate::intent;
@@ -30,16 +30,18 @@ impl Records {
                 (of_root(&intent::lxc_root(config)), intended)
             }
             About::Bundle(bundle) => {
-                let stored = self.stored(&confirmation.id, runtime, bundle, user);
+                let id = &*confirmation.id;
+                let monitor = record.monitor(&self.root, id);
+                let stored = self.stored(id, runtime, bundle, monitor.as_ref(), user);
                 let stored = stored.unwrap_or_default();
                 let intended = match self.intents {
-                    Intents::Read => intended(&confirmation.id, bundle, &stored),
+                    Intents::Read => intended(id, bundle, &stored),
                     Intents::Leave => None,
                 };
                 let mut named = stored.named.or(bundle.named(&self.labels));
                 if named.name.is_empty() {
-                    let name = record.name_of_monitor(&self.root, &confirmation.id);
-                    named.name = name.unwrap_or_default();
+                    let name = monitor.as_ref().and_then(MonitorArguments::name);
+                    named.name = name.unwrap_or_default().to_owned();
                 }
                 (named, intended)
             }
@@ -52,24 +54,31 @@ impl Records {
     }
 
     /// What docker or podman stores about the container. An engine that leaves no name in the cgroup's path may be
-    /// docker.
+    /// either.
     fn stored(
         &self,
         id: &str,
         runtime: Runtime,
         bundle: &Bundle,
+        monitor: Option<&MonitorArguments>,
         user: u32,
     ) -> Option<StoredContainer> {
-        let directory = EngineDirectory::of(&self.root, bundle.root()?, user)?;
-        match runtime {
-            Runtime::Docker | Runtime::Cri => directory.docker(id, &self.labels),
-            Runtime::Podman => directory.podman(id, &self.podman),
-            Runtime::Unknown => {
-                let docker = directory.docker(id, &self.labels);
-                docker.or_else(|| directory.podman(id, &self.podman))
-            }
+        let above_root = bundle.root();
+        let above_root = above_root.and_then(|root| EngineDirectory::of(&self.root, root, user));
+        let named = monitor.and_then(MonitorArguments::directory);
+        let named = named.and_then(|path| EngineDirectory::at(&self.root, path, user));
+        let mut directories = above_root.into_iter().chain(named);
+        let docker = |it: &EngineDirectory| it.docker(id, &self.labels);
+        let podman = |it: &EngineDirectory| {
+            let row = it.podman_row(id, &self.labels);
+            row.or_else(|| it.podman_entry(id, &self.podman))
+        };
+        directories.find_map(|it| match runtime {
+            Runtime::Docker | Runtime::Cri => docker(&it),
+            Runtime::Podman => podman(&it),
+            Runtime::Unknown => docker(&it).or_else(|| podman(&it)),
             _ => None,
-        }
+        })
     }
 }
 

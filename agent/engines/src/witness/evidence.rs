@@ -40,6 +40,28 @@ pub(super) struct RecordContents {
     monitor: Option<RecordedProcess>,
 }
 
+/// The arguments of conmon.
+#[derive(Debug)]
+pub(super) struct MonitorArguments(Vec<String>);
+
+impl MonitorArguments {
+    /// The container's name.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.after("-n", 1)
+    }
+
+    /// The directory of podman's files: `--exit-command-arg --root --exit-command-arg DIRECTORY`.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        let path = self.after("--root", 2).map(Path::new);
+        path.filter(|path| path.is_absolute())
+    }
+
+    fn after(&self, flag: &str, places: usize) -> Option<&str> {
+        let at = self.0.iter().position(|it| it == flag)?;
+        self.0.get(at + places).map(String::as_str)
+    }
+}
+
 /// What a record has on a container beside its cgroup and process.
 #[derive(Debug)]
 pub(super) enum About {
@@ -187,17 +209,13 @@ impl RecordContents {
         confirmation.first(claim)
     }
 
-    /// The name that conmon was started with for the container `id`. Its arguments have the id too, so those of another
-    /// process name nothing.
-    pub(super) fn name_of_monitor(&self, root: &Path, id: &str) -> Option<String> {
+    /// The arguments of conmon for the container `id`. They have the id, so those of another process count for nothing.
+    pub(super) fn monitor(&self, root: &Path, id: &str) -> Option<MonitorArguments> {
         let monitor = self.monitor?;
         let arguments = HostProcess::new(root, monitor.pid).arguments().ok()?;
-        let value = |flag: &str| {
-            let at = arguments.iter().position(|it| it == flag)?;
-            arguments.get(at + 1)
-        };
-        let name = value("-n").filter(|_| value("-c").is_some_and(|it| it == id));
-        name.filter(|_| monitor.is_itself(root)).cloned()
+        let arguments = MonitorArguments(arguments);
+        let is_its = arguments.after("-c", 1).is_some_and(|it| it == id);
+        (is_its && monitor.is_itself(root)).then_some(arguments)
     }
 
     /// The paths of the container's own cgroups that the record states.

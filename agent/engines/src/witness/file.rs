@@ -27,7 +27,7 @@ pub(super) struct Document {
 /// A record that is open and was not read yet.
 #[derive(Debug)]
 pub(super) struct OpenDocument {
-    file: File,
+    pub file: File,
     pub found: Metadata,
 }
 
@@ -47,12 +47,16 @@ fn open_in(base: &OwnedFd, path: &Path, owner: u32) -> Option<OpenDocument> {
     let links = Links::Nowhere { mounts: owner == 0 };
     let file = regular::open_at(base, path, OFlags::RDONLY, links).ok()?;
     let found = file.metadata().ok()?;
-    let is_own = Owner(owner).alone_has(&found) && found.len() <= LARGEST;
+    let is_own = Owner(owner).alone_has(&found);
     is_own.then_some(OpenDocument { file, found })
 }
 
 impl OpenDocument {
+    /// Reads a record that is not too long.
     pub(super) fn read(self) -> Option<Document> {
+        if self.found.len() > LARGEST {
+            return None;
+        }
         let mut bytes = Vec::new();
         self.file.take(LARGEST).read_to_end(&mut bytes).ok()?;
         let written = self.found.modified().ok()?;

@@ -1,5 +1,6 @@
-//! What docker and podman store about a container: docker's `config.v2.json` and `hostconfig.json`, podman's
-//! `containers.json`. An OCI bundle says where: the container's root file system is in the engine's directory.
+//! What docker and podman store about a container: docker's `config.v2.json` and `hostconfig.json`, podman's `db.sql` (from
+//! 4.8 on) and `containers.json`. An OCI bundle says where: the container's root file system is in the engine's
+//! directory. For a root file system that is elsewhere, the arguments of conmon do.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::file;
 use super::file::OpenDocument;
+use super::sqlite::Database;
 use crate::docker::{pod, texts};
 
 /// The engine's directory is so many directories above a container's root: `DATA/overlay2/LAYER/merged`,
@@ -29,7 +31,7 @@ const CACHED_AT_MOST: usize = 16;
 pub(super) struct EngineDirectory {
     path: PathBuf,
     /// The directory in it that the root file system is in, which has the name of the storage driver.
-    driver: String,
+    driver: Option<String>,
     owner: u32,
 }
 
@@ -60,6 +62,15 @@ struct DockerConfig {
 struct PodmanEntry {
     id: String,
     metadata: Option<String>,
+}
+
+/// The JSON in a row of `ContainerConfig` (libpod's container_config.go).
+#[derive(Deserialize)]
+struct PodmanConfig {
+    id: String,
+    labels: Option<HashMap<String, String>>,
+    #[serde(rename = "rootfsImageName")]
+    image: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -93,7 +104,16 @@ impl EngineDirectory {
         let driver = root.strip_prefix(path).ok()?.components().next()?;
         Some(Self {
             path: host.join(path.strip_prefix("/").ok()?),
-            driver: driver.as_os_str().to_str()?.to_owned(),
+            driver: Some(driver.as_os_str().to_str()?.to_owned()),
+            owner,
+        })
+    }
+
+    /// The directory at this path.
+    pub(super) fn at(host: &Path, path: &Path, owner: u32) -> Option<Self> {
+        Some(Self {
+            path: host.join(path.strip_prefix("/").ok()?),
+            driver: None,
             owner,
         })
     }
@@ -125,10 +145,27 @@ impl EngineDirectory {
         })
     }
 
+    /// podman's row for the container `id`.
+    pub(super) fn podman_row(&self, id: &str, labels: &LabelPatterns) -> Option<StoredContainer> {
+        let database = Database::open(self.open(Path::new("db.sql"))?.file)?;
+        let row = database.row("ContainerConfig", id)?;
+        let config: PodmanConfig = serde_json::from_str(row.text(3)?).ok()?;
+        let all = config.labels.unwrap_or_default();
+        (config.id == id).then(|| StoredContainer {
+            named: Named {
+                name: row.text(1).unwrap_or_default().to_owned(),
+                image: config.image.unwrap_or_default(),
+                labels: labels.select(texts(&all)),
+                ..Named::default()
+            },
+            config: None,
+        })
+    }
+
     /// podman's entry for the container `id`. Entries of containers that do not outlive the host are in a file of
     /// their own.
-    pub(super) fn podman(&self, id: &str, cache: &PodmanNames) -> Option<StoredContainer> {
-        let directory = PathBuf::from(format!("{}-containers", self.driver));
+    pub(super) fn podman_entry(&self, id: &str, cache: &PodmanNames) -> Option<StoredContainer> {
+        let directory = PathBuf::from(format!("{}-containers", self.driver.as_ref()?));
         let files = ["containers.json", "volatile-containers.json"];
         let mut names = files.into_iter().filter_map(|file| {
             let path = directory.join(file);

@@ -104,6 +104,37 @@ fn podman_has_names_and_images_of_both_kinds_of_containers() {
 }
 
 #[test]
+fn podmans_database_has_labels_too() {
+    let id = format!("{:064x}", 7);
+    let cgroup = format!("/libpod_parent/libpod-{id}");
+    let root = host(&[&cgroup]);
+    let userdata = format!("containers/storage/overlay-containers/{id}/userdata");
+    let config = |layer: &str| bundle(&cgroup, layer, "");
+    let database = include_bytes!("podman.sql");
+    add(root.path(), &[("data/storage/db.sql", database)]);
+    let assert_is_it = || {
+        let named = confirm(root.path(), &cgroup).unwrap().named.unwrap();
+        assert_eq!(
+            (&*named.name, &*named.image),
+            ("web-7", "localhost/stress:latest")
+        );
+        let labels: Vec<_> = named.labels.iter().collect();
+        assert_eq!(labels, [("com.docker.compose.service", "db")]);
+    };
+    let path = format!("{userdata}/config.json");
+    record(&root, &path, &config("/data/storage/overlay/c0ff/merged"));
+    assert_is_it();
+    // A root file system that is not in podman's directory: conmon's arguments name the directory.
+    record(&root, &path, &config("/srv/rootfs"));
+    record(&root, &format!("{userdata}/conmon.pid"), "9");
+    process(&root, 9, "/libpod_parent/libpod-conmon", 50);
+    let exit = "--exit-command-arg\0--root\0--exit-command-arg\0/data/storage\0";
+    let arguments = format!("conmon\0-c\0{id}\0-n\0web\0{exit}");
+    add(root.path(), &[("proc/9/cmdline", arguments)]);
+    assert_is_it();
+}
+
+#[test]
 fn names_of_podman_are_read_again_when_the_file_changes() {
     let cgroup = format!("/libpod_parent/libpod-{ID}");
     let root = host(&[&cgroup]);
