@@ -297,8 +297,8 @@ agent_watchers 18446744073709551615
                 continue;
             };
             let is_taken =
-                |label: &&str| Labels::OF_POD.contains(label) || label.starts_with(Labels::PREFIX);
-            assert!(!own.iter().any(|label| is_taken(label)), "{name}: {own:?}");
+                |label| Labels::OF_POD.contains(label) || label.starts_with(Labels::PREFIX);
+            assert!(!own.iter().any(is_taken), "{name}: {own:?}");
         }
     }
 

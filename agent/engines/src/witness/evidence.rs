@@ -164,7 +164,7 @@ impl RecordContents {
             }
             RecordForm::Machine => {
                 let text = String::from_utf8_lossy(json);
-                let value = |name| text.lines().find_map(|line| line.strip_prefix(name));
+                let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
                 about = value("ROOT=").map_or(About::Nothing, |root| About::Root(root.to_owned()));
                 (
                     Stated::Nowhere,
