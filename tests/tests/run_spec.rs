@@ -106,7 +106,7 @@ fn a_bundle_is_carried_out_as_it_is_or_not_at_all() {
         ),
         (
             |it| it["linux"]["sysctl"] = json!({"vm/swappiness": "60"}),
-            "linux.sysctl vm/swappiness: it is the whole host's",
+            "linux.sysctl vm/swappiness: it belongs to the whole host",
         ),
     ];
     for (change, said) in changes {
@@ -147,7 +147,7 @@ fn bad_values_are_refused() {
         ),
         (
             &["--time-offset", "340282366920938463463374607431d"],
-            &["--time-offset", "how far to go"],
+            &["--time-offset", "how far forward"],
         ),
         (
             &["--cpus", "18446744073709551616"],

@@ -226,10 +226,15 @@ fn make_pair(host: &LinkSocket, name: &str, pid: Pid, bridge: Option<u32>) -> Re
         .doing(|| format!("naming {peer}"))
 }
 
-fn make_bridge(host: &LinkSocket, name: &str) -> Result<NetworkLink, Error> {
+/// Tells whether a bridge may have this name: at most 15 letters, digits, `-`, `_` and `.`.
+pub fn is_bridge_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let length = 1..=LONGEST_NAME;
-    if !length.contains(&name.len()) || !name.chars().all(allowed) || [".", ".."].contains(&name) {
+    let fits = (1..=LONGEST_NAME).contains(&name.len());
+    fits && name.chars().all(allowed) && ![".", ".."].contains(&name)
+}
+
+fn make_bridge(host: &LinkSocket, name: &str) -> Result<NetworkLink, Error> {
+    if !is_bridge_name(name) {
         return Err(Error::Name(name.to_owned()));
     }
     let doing = || format!("making the bridge {name}");

@@ -180,17 +180,14 @@ fn network(flags: &NetworkFlags) -> Result<Network, Error> {
             wants: "--net veth",
         });
     }
-    if let Some(bridge) = &flags.bridge {
-        // `IFNAMSIZ` is 16, which includes the NUL.
-        let fits = (1..16).contains(&bridge.len()) && !matches!(&**bridge, "." | "..");
-        let visible = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
-        if !fits || !bridge.chars().all(visible) {
-            return Err(Error::flag(
-                "--bridge",
-                bridge,
-                "wanted: the name of an interface, at most 15 letters and digits",
-            ));
-        }
+    if let Some(bridge) = &flags.bridge
+        && !agent_network::is_bridge_name(bridge)
+    {
+        return Err(Error::flag(
+            "--bridge",
+            bridge,
+            "wanted: the name of an interface, at most 15 letters and digits",
+        ));
     }
     Ok(match &flags.net {
         Net::None => Network::None,
