@@ -1,10 +1,11 @@
 //! Adds to a confirmation what the container's maker left on disk: its name, image, labels, pod and intended limits.
 
+use std::sync::Arc;
+
 use agent_model::limit::Intent;
 use agent_model::text;
 use agent_registry::claim::{Confirmation, Named};
 use agent_registry::path::Runtime;
-use std::sync::Arc;
 
 use super::bundle::Bundle;
 use super::evidence::{About, MonitorArguments, RecordContents};
