@@ -9,6 +9,7 @@ pub mod attacks;
 pub mod bounded;
 pub mod cgroup;
 pub mod container;
+pub mod containerd;
 pub mod dashboard;
 pub mod disk;
 pub mod docker;

@@ -69,7 +69,7 @@ fn assert_told_once(escapes: &[Value], container: &Container, serve: &Serve, how
             how.contains(&escape["how"].as_str().expect("a way")),
             "{escape}"
         );
-        let labels = [("namespace", name), ("name", container.cgroup.name())];
+        let labels = [("type", name), ("name", container.cgroup.name())];
         assert_eq!(metrics.count("container_escapes_total", &labels), 1);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_host::process::Process;
+use agent_model::labels::{LabelPatterns, PodName};
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_registry::registry::names::{EngineMessage, Named, RunState};
@@ -108,13 +109,17 @@ pub struct Client {
     exec_root: Option<PathBuf>,
 }
 
-/// Follows the engine on `socket` until the receiver is dropped. A slow, dead or late engine delays nobody. Needs a tokio
-/// runtime.
-pub fn follow(socket: String) -> (Arc<DockerState>, mpsc::Receiver<EngineMessage>) {
+/// Follows the engine on `socket` until the receiver is dropped, and keeps the labels that `labels` allows. A slow, dead or
+/// late engine delays nobody. Needs a tokio runtime.
+pub fn follow(
+    socket: String,
+    labels: LabelPatterns,
+) -> (Arc<DockerState>, mpsc::Receiver<EngineMessage>) {
     let (told, heard) = mpsc::channel(QUEUE);
     let state = Arc::new(DockerState::default());
     let follower = Follower {
         socket,
+        labels,
         told,
         state: Arc::clone(&state),
     };
@@ -140,12 +145,12 @@ impl Client {
         }
     }
 
-    /// All containers that the engine has, running or not.
+    /// All containers that the engine has, running or not, with the labels that `labels` allows.
     ///
     /// # Errors
     /// No answer comes.
-    pub async fn list(&self) -> Result<EngineMessage, EngineError> {
-        within(all(&self.docker)).await
+    pub async fn list(&self, labels: &LabelPatterns) -> Result<EngineMessage, EngineError> {
+        within(all(&self.docker, labels)).await
     }
 
     /// What the engine reports of a container; `None` if it has none with this full id.
@@ -159,6 +164,7 @@ impl Client {
 
 struct Follower {
     socket: String,
+    labels: LabelPatterns,
     told: mpsc::Sender<EngineMessage>,
     state: Arc<DockerState>,
 }
@@ -196,7 +202,7 @@ impl Follower {
         *lock(&self.state.exec_root) = exec_root;
         // Events are requested before the list, so that nothing is missed in between.
         let mut events = std::pin::pin!(events(&docker));
-        let (all, early) = within(list_beside(&docker, &mut events)).await?;
+        let (all, early) = within(list_beside(&docker, &mut events, &self.labels)).await?;
         let mut told = vec![all];
         told.extend(early);
         for told in told {
@@ -216,7 +222,7 @@ impl Follower {
                 }
                 () = self.told.closed() => return Ok(()),
             };
-            if let Some(told) = from_event(event)
+            if let Some(told) = from_event(event, &self.labels)
                 && self.told.send(told).await.is_err()
             {
                 return Ok(());
@@ -283,13 +289,16 @@ fn events(docker: &Docker) -> impl Stream<Item = Result<EventMessage, bollard::e
 async fn list_beside(
     docker: &Docker,
     events: &mut (impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin),
+    labels: &LabelPatterns,
 ) -> Result<(EngineMessage, Vec<EngineMessage>), EngineError> {
     let mut early = Vec::new();
-    let mut listed = std::pin::pin!(all(docker));
+    let mut listed = std::pin::pin!(all(docker, labels));
     loop {
         tokio::select! {
             biased;
-            event = events.next() => early.extend(from_event(event.ok_or(EngineError::Ended)??)),
+            event = events.next() => {
+                early.extend(from_event(event.ok_or(EngineError::Ended)??, labels));
+            }
             listed = &mut listed => return Ok((listed?, early)),
         }
         if early.len() > QUEUE {
@@ -298,15 +307,15 @@ async fn list_beside(
     }
 }
 
-async fn all(docker: &Docker) -> Result<EngineMessage, EngineError> {
+async fn all(docker: &Docker, labels: &LabelPatterns) -> Result<EngineMessage, EngineError> {
     let options = ListContainersOptions {
         all: true,
         ..ListContainersOptions::default()
     };
     let listed = docker.list_containers(Some(options)).await?;
-    Ok(EngineMessage::All(
-        listed.into_iter().filter_map(from_list).collect(),
-    ))
+    let listed = listed.into_iter();
+    let named = listed.filter_map(|listed| from_list(listed, labels));
+    Ok(EngineMessage::All(named.collect()))
 }
 
 async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineError> {
@@ -330,16 +339,19 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineE
     }
 }
 
-fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
+fn from_list(listed: ContainerSummary, labels: &LabelPatterns) -> Option<(String, Named)> {
     // A container has its own name, and one in each container that links to it: "/other/alias".
     let mut names = listed.names.unwrap_or_default().into_iter();
     let own = names.find_map(|name| {
         let name = name.strip_prefix('/').unwrap_or(&name);
         (!name.contains('/')).then(|| name.to_owned())
     });
+    let all = listed.labels.unwrap_or_default();
     let named = Named {
         name: own.unwrap_or_default(),
         image: listed.image.unwrap_or_default(),
+        labels: labels.select(texts(&all)),
+        pod: pod(&all),
         run: match listed.state {
             None => RunState::Unreported,
             Some(ContainerSummaryStateEnum::CREATED) => RunState::Never,
@@ -352,7 +364,8 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
     Some((listed.id?, named))
 }
 
-fn from_event(event: EventMessage) -> Option<EngineMessage> {
+/// The labels are among the attributes of an event.
+fn from_event(event: EventMessage, labels: &LabelPatterns) -> Option<EngineMessage> {
     let actor = event.actor?;
     let id = actor.id?;
     let run = match event.action.as_deref() {
@@ -364,12 +377,26 @@ fn from_event(event: EventMessage) -> Option<EngineMessage> {
     };
     let mut attributes = actor.attributes?;
     let mut attribute = |name| attributes.remove(name).unwrap_or_default();
+    let (name, image) = (attribute("name"), attribute("image"));
     let named = Named {
-        name: attribute("name"),
-        image: attribute("image"),
+        name,
+        image,
+        labels: labels.select(texts(&attributes)),
+        pod: pod(&attributes),
         run,
     };
     Some(EngineMessage::Named(id, named))
+}
+
+/// The names and values of labels.
+pub(crate) fn texts(labels: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    let labels = labels.iter();
+    labels.map(|(name, value)| (&**name, &**value))
+}
+
+/// The pod of a container that the kubelet made.
+pub(crate) fn pod(labels: &HashMap<String, String>) -> Option<PodName> {
+    PodName::of(|name| labels.get(name).map(String::as_str))
 }
 
 #[cfg(test)]

@@ -5,19 +5,24 @@ use std::path::Path;
 use agent_host::devices::block_device;
 use agent_host::system::page_size;
 use agent_model::container::{Container, ContainerKind};
+use agent_registry::path::Runtime;
 use agent_runtime::{cgroup, spec};
 use bollard::models::HostConfig;
 
 use crate::docker::{Client, EngineError};
 
+mod bundle;
 mod docker;
 mod expect;
+mod lxc;
 mod own;
 mod systemd;
 mod unjudged;
 
 pub use agent_model::limit::{Intent, Source};
+pub use bundle::of_resources;
 pub use expect::expect;
+pub use lxc::{lxc_root, of_lxc};
 pub use own::of_spec;
 pub use unjudged::not_judged;
 
@@ -76,8 +81,9 @@ impl Error {
     }
 }
 
-/// The intended limits of `container`, if the engine on `docker_socket` or systemd knows them. The record that confirms a
-/// container of `agent run` has its limits; an unconfirmed container has none.
+/// The intended limits of `container`, if the engine on `docker_socket` or systemd knows them. systemd's containers are
+/// units of systemd. The record that confirms a container of `agent run` has its limits; an unconfirmed container has
+/// none.
 ///
 /// # Errors
 /// The engine or systemd does not answer, or reports a value that is no limit.
@@ -86,6 +92,14 @@ pub async fn of_container(
     docker_socket: Option<&str>,
 ) -> Result<Option<Intent>, Error> {
     match container.kind {
+        ContainerKind::Container if container.runtime == Runtime::Nspawn.name() => {
+            let name = container.cgroup.rsplit('/').next().unwrap_or_default();
+            let unit = Container {
+                name: name.to_owned(),
+                ..container.clone()
+            };
+            systemd::of_unit(&unit).await
+        }
         ContainerKind::Container => match docker_socket {
             Some(socket) if container.confirmed == Some(true) => {
                 of_docker(socket, &container.id).await
@@ -124,6 +138,8 @@ pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
 
 #[cfg(test)]
 mod tests {
+    use agent_model::labels::ContainerLabels;
+
     use super::*;
 
     #[tokio::test]
@@ -136,6 +152,8 @@ mod tests {
             image: String::new(),
             confirmed: Some(true),
             cgroup: "/nobodys".to_owned(),
+            pod: None,
+            labels: ContainerLabels::default(),
         };
         let socket = Some("/nowhere/docker.sock");
         for (kind, runtime, socket) in [

@@ -1,4 +1,4 @@
-//! What engines report of their containers: names and images ([`docker`]), intended limits ([`intent`]), and whether a
+//! What engines report of their containers: names, images and labels ([`docker`]), intended limits ([`intent`]), and whether a
 //! cgroup belongs to the container that its path claims ([`witness`]). `agent run` is one of the engines.
 //!
 //! [`docker::follow`] follows docker's events, [`intent::Intent`] is a container's intended limits, and

@@ -1,17 +1,21 @@
-//! Confirms claims by the records that a container's maker leaves. A record belongs to root, or to the user who owns
-//! the container's cgroup.
+//! Confirms claims by the records that a container's maker leaves, and reads what they have on the container: its
+//! names, labels and intended limits. A record belongs to root, or to the user who owns the container's cgroup.
 //!
 //! The witness opens a record without following links and without waiting, and refuses one that is too long. A record
 //! of root's confirms any cgroup. A record of another user's confirms only a cgroup that is delegated to that user,
-//! whose directory nobody else can own. A confirmation reads about ten files at most, so it is meant for a container's
+//! whose directory nobody else can own. A confirmation reads about fifteen files at most, so it is meant for a container's
 //! birth and for commands.
 
 pub mod ask;
+mod bundle;
+mod described;
 pub mod engine;
 mod evidence;
 mod file;
 pub mod own;
 mod record_paths;
+mod sqlite;
+mod stored;
 mod unread;
 
 use std::path::PathBuf;
@@ -20,9 +24,11 @@ use std::sync::Arc;
 use agent_host::faults::{Guard, guarded};
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
+use agent_model::labels::LabelPatterns;
 use agent_registry::claim::{Claim, Confirmation};
 use agent_registry::path::Runtime;
 pub use own::Intents;
+use stored::PodmanNames;
 
 use crate::docker::DockerState;
 
@@ -38,22 +44,28 @@ pub struct Records {
     intents: Intents,
     /// The connection to docker, which knows docker's directory of records.
     docker: Option<Arc<DockerState>>,
+    /// The labels that are kept.
+    labels: LabelPatterns,
     stores: own::Stores,
+    podman: PodmanNames,
 }
 
 impl Records {
-    /// Reads records of containers in `hierarchies`.
+    /// Reads records of containers in `hierarchies`, and keeps the labels that `labels` allows.
     pub fn new(
         hierarchies: Hierarchies,
         intents: Intents,
         docker: Option<Arc<DockerState>>,
+        labels: LabelPatterns,
     ) -> Self {
         Self {
             root: hierarchies.root().to_owned(),
             hierarchies,
             intents,
             docker,
+            labels,
             stores: own::Stores::default(),
+            podman: PodmanNames::default(),
         }
     }
 
@@ -85,7 +97,8 @@ impl Records {
         let places = record_paths::of(&self.root, &self.docker_root(), claim, user);
         places.into_iter().find_map(|place| {
             let evidence = place.read()?;
-            evidence.confirm(claim, &self.root, &self.hierarchies)
+            let confirmation = evidence.confirm(claim, &self.root, &self.hierarchies)?;
+            Some(self.described(confirmation, claim.runtime, &evidence, user))
         })
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use agent_model::container::{Container, ContainerKind};
+use agent_model::labels::ContainerLabels;
 use agent_registry::location::{UNKNOWN, short};
 use agent_registry::path::Runtime;
 use agent_registry::registry::Registry;
@@ -32,6 +33,8 @@ pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
             image: or(&named.image, UNKNOWN),
             confirmed: Some(true),
             cgroup: String::new(),
+            pod: named.pod.clone(),
+            labels: named.labels.clone(),
         };
         ContainerState::new(container, condition)
     })
@@ -54,6 +57,8 @@ pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
             runtime: Runtime::Agent.name().to_owned(),
             confirmed: Some(true),
             cgroup,
+            pod: None,
+            labels: ContainerLabels::default(),
         };
         let is_known = known.contains(&(container.id.clone(), container.cgroup.clone()));
         (!is_known).then(|| ContainerState::new(container, ContainerCondition::Exited))

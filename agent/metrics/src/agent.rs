@@ -39,6 +39,7 @@ pub struct Scrape {
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
     pub cgroups_left_out: LeftOut,
+    pub labels_left_out: u64,
 }
 
 /// All `agent_*` metrics.
@@ -173,6 +174,7 @@ impl AgentMetrics {
         for (what, count) in [
             ("interface", scrape.interfaces_left_out),
             ("device", scrape.devices_left_out),
+            ("label", scrape.labels_left_out),
         ] {
             self.left_out.with_label_values(&[what]).inc_by(count);
         }

@@ -161,7 +161,7 @@ catalogue! {
     EFFECTIVE_THREADS_MAX = Gauge "container_effective_threads_max" ["id", "image", "name"]
         "The tightest limit of threads of the cgroup and its ancestors; absent where none of them has one, or one cannot be read.";
     LIMIT_DRIFT = Gauge "agent_limit_drift" ["limit", "drift", "id", "image", "name"]
-        "1 if a container's limit is not the one that docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or the limit of an ancestor is tighter (shadowed); 0 if it is. Absent where the requested limit is not known, or a file cannot be read.";
+        "1 if a container's limit is not the one that its maker was asked for: docker, agent run, or whoever started it from an OCI bundle, by the bundle: its cgroup cannot have it (missing), its file holds another value (written), or the limit of an ancestor is tighter (shadowed); 0 if it is. Absent where the requested limit is not known, or a file cannot be read.";
     FORKS = Counter "container_forks_total" ["id", "image", "name"]
         "Processes created, by the cgroup of their parent. Events in cgroups below a container's own count for the container, here and in the next families down to container_oom_kills_total; those cgroups have no series of their own.";
     THREADS_CREATED = Counter "container_threads_created_total" ["id", "image", "name"]
@@ -170,7 +170,7 @@ catalogue! {
         "Programs executed.";
     EXITS = Counter "container_exits_total" ["how", "id", "image", "name"]
         "Processes that ended, by how: exit code 0 (success), another exit code (failure), a signal (signal), or the OOM killer (oom_killed).";
-    ESCAPES = Counter "container_escapes_total" ["namespace", "id", "image", "name"]
+    ESCAPES = Counter "container_escapes_total" ["type", "id", "image", "name"]
         "Times that a process of the container was found in a namespace of the host that the container does not have, by the type of namespace.";
     UNWATCHED = Counter "container_unwatched_cgroups_total" ["id", "image", "name"]
         "Cgroups of the container whose processes are not watched for escapes, for want of room: its own, or those made below it beyond 1,024. Absent while there are none.";
@@ -221,7 +221,7 @@ catalogue! {
     UNWATCHED_DIRECTORIES = Gauge "agent_unwatched_directories" []
         "Directories of cgroups with settings that are read at each scrape, as no more can be watched.";
     LEFT_OUT = Counter "agent_left_out_total" ["what"]
-        "Network interfaces and block devices left out of a scrape because one namespace or cgroup had too many.";
+        "What was left out of a scrape: network interfaces and block devices because one namespace or cgroup had too many, and labels of containers (label) because there were too many, or two have the same name in metrics.";
     CGROUPS_LEFT_OUT = Gauge "agent_cgroups_left_out" ["kind", "bound"]
         "Cgroups without series in this scrape, because it has as many series as are allowed. By kind: a container's own cgroup (container), that of an ordinary user's container (user_container), a cgroup below a container's (below), a systemd unit (unit), another cgroup (cgroup). By bound: --max-series (all) or --max-series-per-container (container).";
     BPF_RUN_COUNT = Counter "agent_bpf_run_count_total" ["probe"]
@@ -257,6 +257,9 @@ pub fn markdown() -> String {
          A metric that cAdvisor exports too has cAdvisor's name, labels and help. One value differs on cgroup v2:\n\
          `container_spec_cpu_shares` is the value that docker or `agent run` was asked for, if one of the runtimes' two formulas\n\
          converts it to the weight in the file. Otherwise it is cAdvisor's value, 2 + (weight - 1) * 262142 / 9999.\n\n\
+         The series of a container also have a label `container_label_NAME` for each label that `--label` allows, with `_`\n\
+         for each character that no name of a label in Prometheus may have. In a Kubernetes pod they have the kubelet's labels\n\
+         `namespace`, `pod` and `container`; the pod's cgroup has the first two. A label without a value is left out.\n\n\
          | Metric | Type | Labels | What it is |\n\
          |---|---|---|---|\n",
     );

@@ -14,7 +14,9 @@ use agent_host::kept::{Directory, ReadErrors};
 use agent_host::reading::Field;
 use agent_host::system::Capacity;
 use agent_model::clock::Clock;
+use agent_model::labels::PodName;
 use agent_registry::location::UNKNOWN;
+use agent_registry::path::{PathIdentity, identify};
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
@@ -38,6 +40,8 @@ pub struct Found {
     places: Vec<Place>,
     pub candidates: Candidates,
     pub left_out: LeftOut,
+    /// The labels of containers that no series has.
+    pub labels_left_out: u64,
 }
 
 impl Found {
@@ -58,17 +62,21 @@ impl Found {
         let (chosen, left_out) = choice.of(registry, &order);
         found.left_out = left_out;
         let above = which::above(chosen.iter().copied());
+        let pods = pods(registry);
         let mut paths: HashSet<&str> = HashSet::new();
         for cgroup in &chosen {
             let path = label_path(cgroup, &order);
             paths.insert(path);
-            found.add(registry, cgroup, path, counts, Place::of(cgroup));
+            let (labels, missing) = labels(cgroup, path, &pods);
+            found.labels_left_out += missing;
+            found.add(registry, cgroup, labels, counts, Place::of(cgroup));
         }
         let above = registry.all().filter(|it| which::is_among(it, &above));
         for cgroup in above {
             let path = label_path(cgroup, &order);
             if paths.insert(path) {
-                found.add(registry, cgroup, path, counts, Place::Above);
+                let labels = Labels::new(path, "", "");
+                found.add(registry, cgroup, labels, counts, Place::Above);
             }
         }
         found.push(unknown(registry, counts), Directories::new(), Place::Always);
@@ -79,12 +87,12 @@ impl Found {
         &mut self,
         registry: &Registry,
         cgroup: &registry::Cgroup,
-        path: &str,
+        labels: Labels,
         counts: &AllCounts,
         place: Place,
     ) {
         self.candidates.add(self.cgroups.len(), cgroup);
-        let mut series = series(cgroup, path, counts);
+        let mut series = series(cgroup, labels, counts);
         if registry.own_of(cgroup).is_some() {
             series.counts = None;
         }
@@ -208,20 +216,55 @@ pub fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
     directory.map_or("", |directory| &directory.path)
 }
 
-fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
-    let is_container = cgroup.is_container();
-    let container = Some(&cgroup.container).filter(|_| is_container);
+/// The pods with a running container, by the path of the pod's cgroup. Only engines of root's run pods.
+fn pods(registry: &Registry) -> HashMap<&str, PodName> {
+    let confirmed = registry.containers();
+    let confirmed = confirmed.filter(|it| it.is_confirmed() && it.user() == 0);
+    let pods = confirmed.filter_map(|cgroup| {
+        let pod = cgroup.container.pod.as_ref()?;
+        let path = &*cgroup.container.cgroup;
+        let PathIdentity::Container { pod: Some(_), .. } = identify(path).identity else {
+            return None;
+        };
+        let (above, _) = path.rsplit_once('/')?;
+        let pod = PodName {
+            container: String::new(),
+            ..pod.clone()
+        };
+        Some((above, pod))
+    });
+    pods.collect()
+}
+
+/// The labels of a cgroup, and how many labels of its container are missing.
+fn labels(cgroup: &registry::Cgroup, path: &str, pods: &HashMap<&str, PodName>) -> (Labels, u64) {
+    let container = Some(&cgroup.container).filter(|_| cgroup.is_container());
     let image = container.map_or("", |it| &*it.image);
     // An unconfirmed container has no name.
-    let confirmed = container.filter(|_| cgroup.is_confirmed());
-    let name = confirmed.map_or("", |it| &*it.name);
+    let Some(confirmed) = container.filter(|_| cgroup.is_confirmed()) else {
+        let labels = Labels::new(path, image, "");
+        return match pods.get(path) {
+            Some(pod) if container.is_none() => (labels.in_pod(pod), 0),
+            _ => (labels, 0),
+        };
+    };
+    let labels = Labels::new(path, image, &confirmed.name);
+    let labels = match &confirmed.pod {
+        Some(pod) => labels.in_pod(pod),
+        None => labels,
+    };
+    labels.with(&confirmed.labels)
+}
+
+fn series(cgroup: &registry::Cgroup, labels: Labels, counts: &AllCounts) -> Cgroup {
+    let is_container = cgroup.is_container();
     Cgroup {
         is_main: is_container,
         is_container,
         is_gone: cgroup.gone.is_some(),
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
         intended: cgroup.intended.clone(),
-        ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))
+        ..Cgroup::new(labels, cgroup.counted(counts))
     }
 }
 

@@ -126,6 +126,7 @@ impl Scraper {
             interfaces_left_out: left_out,
             devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
             cgroups_left_out: found.left_out,
+            labels_left_out: found.labels_left_out,
         };
         Ok(Answer {
             started,

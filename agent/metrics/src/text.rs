@@ -1,8 +1,11 @@
 //! Writes Prometheus' text exposition format, version 0.0.4, in chunks.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::mem;
 use std::time::Duration;
+
+use agent_model::labels::{ContainerLabels, PodName};
 
 use super::catalogue::Metric;
 
@@ -23,6 +26,12 @@ impl Labels {
     /// The names of the labels, in order. They are the last labels of a [`Metric`].
     pub const NAMES: [&'static str; 3] = ["id", "image", "name"];
 
+    /// The labels that a container in a Kubernetes pod has as well.
+    pub const OF_POD: [&'static str; 3] = ["namespace", "pod", "container"];
+
+    /// The beginning of the labels for a container's labels.
+    pub const PREFIX: &'static str = "container_label_";
+
     /// Formats the labels. `id` is the cgroup's path. `image` and `name` are empty for a cgroup that is not a
     /// container's.
     pub fn new(id: &str, image: &str, name: &str) -> Self {
@@ -32,6 +41,46 @@ impl Labels {
         }
         Self(text.into())
     }
+
+    /// Adds the names that Kubernetes has for the container, as the kubelet does. An empty one is left out.
+    #[must_use]
+    pub fn in_pod(self, pod: &PodName) -> Self {
+        let mut text = String::from(self.0);
+        let values = [&pod.namespace, &pod.pod, &pod.container];
+        for (label, value) in Self::OF_POD.iter().zip(values) {
+            if !value.is_empty() {
+                push_label(&mut text, label, value);
+            }
+        }
+        Self(text.into())
+    }
+
+    /// Adds the labels of the container. Of labels with the same name in metrics, the first one is added. Returns how
+    /// many labels of the container are missing.
+    pub fn with(self, labels: &ContainerLabels) -> (Self, u64) {
+        let mut text = String::from(self.0);
+        let mut missing = u64::from(labels.left_out());
+        let mut names = HashSet::new();
+        for (name, value) in labels.iter() {
+            let name = metric_label(name);
+            if names.contains(&name) {
+                missing += 1;
+                continue;
+            }
+            push_label(&mut text, &name, value);
+            names.insert(name);
+        }
+        (Self(text.into()), missing)
+    }
+}
+
+/// The label of metrics for a container's label, as in cAdvisor.
+fn metric_label(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    name.chars().fold(Labels::PREFIX.to_owned(), |mut text, c| {
+        text.push(allowed(c));
+        text
+    })
 }
 
 /// A sample's value.
@@ -220,6 +269,37 @@ container_cpu_usage_seconds_total{cpu=\"total\",id=\"/a\",image=\"busybox\",name
 agent_watchers 18446744073709551615
 ";
         assert_eq!(chunks, [wanted]);
+    }
+
+    #[test]
+    fn labels_of_a_container_come_after_its_names() {
+        use agent_model::labels::LabelPatterns;
+
+        let pod = PodName {
+            namespace: "prod".to_owned(),
+            pod: "web-0".to_owned(),
+            container: String::new(),
+        };
+        let all = [("a.b", "1\""), ("a-b", "2"), ("a_b", "3"), ("ä", "4")];
+        let labels = LabelPatterns::all().select(all);
+        let (labels, missing) = Labels::new("/a", "i", "n").in_pod(&pod).with(&labels);
+        let wanted = concat!(
+            r#"id="/a",image="i",name="n",namespace="prod",pod="web-0","#,
+            r#"container_label_a_b="2",container_label__="4","#
+        );
+        assert_eq!((&*labels.0, missing), (wanted, 2));
+    }
+
+    #[test]
+    fn no_family_has_a_label_twice() {
+        for Metric { name, labels, .. } in crate::catalogue::ALL {
+            let Some(own) = labels.strip_suffix(&Labels::NAMES) else {
+                continue;
+            };
+            let is_taken =
+                |label| Labels::OF_POD.contains(label) || label.starts_with(Labels::PREFIX);
+            assert!(!own.iter().any(is_taken), "{name}: {own:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use agent_ebpf::Namespace;
 use serde::{Deserialize, Serialize};
 
+use super::labels::{ContainerLabels, PodName};
+
 /// The kind of a [`Container`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -42,6 +44,16 @@ pub struct Container {
     pub confirmed: Option<bool>,
     /// The cgroup's path below the root of its hierarchy.
     pub cgroup: String,
+    /// The names that Kubernetes gives the container; absent if it is in no pod, or if nobody reports its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// The container's labels that `--label` allows; absent if there are none.
+    #[serde(default, skip_serializing_if = "ContainerLabels::is_empty")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "std::collections::BTreeMap<String, String>")
+    )]
+    pub labels: ContainerLabels,
 }
 
 /// Inode numbers of the entries of `/proc/PID/ns`; 0 where the kernel has none.

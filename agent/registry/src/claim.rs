@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use agent_model::labels::{ContainerLabels, PodName};
 use agent_model::limit::{Bounds, Intent};
 
 use super::path::{PathIdentity, Runtime, identify};
@@ -63,7 +64,7 @@ pub struct Confirmation {
     pub cgroups: Vec<String>,
     /// The host pid of the container's init process, if the record has it.
     pub process: Option<u32>,
-    /// The container's name and image, if the record has them.
+    /// The container's name, image, labels and pod, if the record has them.
     pub named: Option<Named>,
     /// The intended limits, if the record has them.
     pub intended: Option<Arc<Intent>>,
@@ -93,15 +94,40 @@ impl Confirmation {
     }
 }
 
-/// An engine's name, image and run state of a container.
+/// An engine's name, image, labels, pod and run state of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// The name; empty: the engine did not report it.
     pub name: String,
     /// The image; empty: the engine did not report it.
     pub image: String,
+    /// The labels that are kept.
+    pub labels: ContainerLabels,
+    /// The names in Kubernetes, if the container is in a pod.
+    pub pod: Option<PodName>,
     /// Whether the container runs.
     pub run: RunState,
+}
+
+impl Named {
+    /// Takes from `other` what this does not have.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let text = |own: String, other: String| if own.is_empty() { other } else { own };
+        Self {
+            name: text(self.name, other.name),
+            image: text(self.image, other.image),
+            labels: match self.labels.is_empty() {
+                true => other.labels,
+                false => self.labels,
+            },
+            pod: self.pod.or(other.pod),
+            run: match self.run {
+                RunState::Unreported => other.run,
+                reported => reported,
+            },
+        }
+    }
 }
 
 /// Whether a container runs, as its engine last reported.

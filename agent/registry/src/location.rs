@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind};
+use agent_model::labels::ContainerLabels;
 
 use super::claim::{Claim, readable};
 use super::path::{PathIdentity, identify};
@@ -121,6 +122,8 @@ fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
         image: String::new(),
         confirmed: None,
         cgroup: cgroup.to_owned(),
+        pod: None,
+        labels: ContainerLabels::default(),
     }
 }
 
@@ -176,6 +179,8 @@ fn sandbox(task: &Task, host: &NamespaceInodes, around: Option<&Container>) -> O
         image: String::new(),
         confirmed: None,
         cgroup: around.map_or("/", |around| &around.cgroup).to_owned(),
+        pod: None,
+        labels: ContainerLabels::default(),
     })
 }
 

@@ -17,6 +17,7 @@ use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_inventory::containers::ContainerState;
 use agent_model::container::Container;
+use agent_model::labels::LabelPatterns;
 use agent_model::limit::Bounds;
 use agent_pipeline::look::HostLook;
 use agent_registry::claim::{Claim, Confirmation, Witnesses};
@@ -44,7 +45,7 @@ pub(super) struct ConfirmedContainer {
     owner: u32,
     /// Its init process, where a record or an engine names one.
     pub process: Option<Pinned>,
-    /// Its intended limits, from the state of `agent run`.
+    /// Its intended limits, from a record or from the server.
     pub intended: Option<Arc<Intent>>,
     /// The limits of its caller, from the same state.
     pub bounds: Option<Arc<Bounds>>,
@@ -76,7 +77,8 @@ impl Confirmer {
     pub(super) async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
         let by = engine.clone();
         let engine = by.connect().await;
-        let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
+        let docker = engine.as_ref().map(state);
+        let witnesses = witnesses(Intents::Read, docker, LabelPatterns::all())?;
         let user = rustix::process::geteuid().as_raw();
         Ok(Self {
             witnesses,
@@ -160,11 +162,19 @@ impl Confirmer {
             container: called,
             owner: confirmation.user,
             process: own.next(),
-            intended: confirmation
-                .intended
-                .or_else(|| self.told.get(&claim.cgroup).cloned()),
+            intended: self.newest(&claim, confirmation.intended),
             bounds: confirmation.bounds,
         })
+    }
+
+    /// Of the intended limits in a record, and those that the server's engine reported, the newest: no later update is in
+    /// an OCI bundle.
+    fn newest(&self, claim: &Claim, record: Option<Arc<Intent>>) -> Option<Arc<Intent>> {
+        let told = || self.told.get(&claim.cgroup).cloned();
+        match record {
+            Some(record) if record.source != Source::Bundle => Some(record),
+            record => told().or(record),
+        }
     }
 
     /// Returns the outermost container that a process is in, and that container's cgroups. `None` means that it is in
@@ -216,9 +226,10 @@ fn in_it(claim: &Claim, process: u32) -> Option<Pinned> {
     (is_in && process.check().is_ok()).then_some(process)
 }
 
-/// A confirmed container, with the name and image of its record.
+/// A confirmed container, with the name, image, labels and pod of its record.
 fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
     let named = confirmation.named.clone().unwrap_or_default();
+    let (pod, labels) = (named.pod, named.labels);
     let or = |said: String, otherwise: &str| match &*said {
         "" => otherwise.to_owned(),
         _ => said,
@@ -228,6 +239,8 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
         name: or(named.name, location::short(&claim.id)),
         image: or(named.image, location::UNKNOWN),
         confirmed: Some(true),
+        pod,
+        labels,
         ..location::of(&claim.cgroup).container
     }
 }
@@ -264,22 +277,28 @@ impl ConfirmedContainer {
     /// The path of a record about this container that exists and cannot be read.
     pub(super) fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
         let claim = Claim::of(&self.container.cgroup)?;
-        Records::new(hierarchies.clone(), Intents::Leave, None).unread(&claim)
+        let none = LabelPatterns::default();
+        Records::new(hierarchies.clone(), Intents::Leave, None, none).unread(&claim)
     }
 
-    /// Its intended limits, where the agent's state or the engine has them.
+    /// Its intended limits, where a record or the engine has them. The engine knows later updates than an OCI bundle.
     ///
     /// # Errors
-    /// The engine does not answer, or its answer holds an invalid limit.
+    /// Only the engine may have them, and it does not answer, or its answer holds an invalid limit.
     pub(super) async fn intent(
         &self,
         docker: Option<&str>,
     ) -> Result<Option<Intent>, intent::Error> {
-        match &self.intended {
-            None if self.container.runtime != Runtime::Agent.name() => {
-                intent::of_container(&self.container, docker).await
-            }
-            intended => Ok(intended.as_deref().cloned()),
+        let is_final = |intent: &Intent| intent.source != Source::Bundle;
+        let of_record = self.intended.as_deref().cloned();
+        if self.container.runtime == Runtime::Agent.name() || of_record.as_ref().is_some_and(is_final)
+        {
+            return Ok(of_record);
+        }
+        match intent::of_container(&self.container, docker).await {
+            Ok(reported) => Ok(reported.or(of_record)),
+            Err(_) if of_record.is_some() => Ok(of_record),
+            Err(error) => Err(error),
         }
     }
 }

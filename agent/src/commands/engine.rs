@@ -12,6 +12,7 @@ use agent_engines::witness::ask::Asker;
 use agent_engines::witness::engine::inspect;
 use agent_engines::witness::{Intents, Records};
 use agent_host::hierarchy::Hierarchies;
+use agent_model::labels::LabelPatterns;
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_pipeline::look::{HostLook, look, look_as_user};
@@ -104,7 +105,8 @@ impl EngineArgs {
         look: fn(&Path, &Witnesses) -> Result<HostLook, PipelineError>,
     ) -> anyhow::Result<HostLook> {
         let client = self.connect().await;
-        let witnesses = witnesses(Intents::Leave, client.as_ref().map(state))?;
+        let docker = client.as_ref().map(state);
+        let witnesses = witnesses(Intents::Leave, docker, LabelPatterns::all())?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
@@ -114,9 +116,10 @@ impl EngineArgs {
         Ok(look)
     }
 
-    /// Begins to follow the engine's events. They are queued until [`Engine::tell`] is called.
-    pub fn follow(&self) -> Option<Engine> {
-        let (state, told) = docker::follow(self.socket()?.to_owned());
+    /// Begins to follow the engine's events, and keeps the labels that `labels` allows. Events are queued until
+    /// [`Engine::tell`] is called.
+    pub fn follow(&self, labels: LabelPatterns) -> Option<Engine> {
+        let (state, told) = docker::follow(self.socket()?.to_owned(), labels);
         Some(Engine {
             socket: self.docker_socket.clone(),
             state,
@@ -182,15 +185,17 @@ impl Engine {
     }
 }
 
-/// The records and engines that can confirm a claim.
+/// The records and engines that can confirm a claim. They keep the labels that `labels` allows.
 ///
 /// # Errors
 /// The host's hierarchies cannot be found.
 pub(super) fn witnesses(
     intents: Intents,
     docker: Option<Arc<DockerState>>,
+    labels: LabelPatterns,
 ) -> anyhow::Result<Witnesses> {
-    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
+    let hierarchies = Hierarchies::discover(Path::new("/"))?;
+    let records = Records::new(hierarchies, intents, docker, labels);
     Ok(Witnesses::new(move |claim| records.confirm(claim)))
 }
 
@@ -201,7 +206,7 @@ pub(super) fn state(client: &Client) -> Arc<DockerState> {
 
 /// Applies the engine's list of containers to the registry, and asks the engine about claims that no record confirms.
 async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineError> {
-    let told = client.list().await?;
+    let told = client.list(&LabelPatterns::all()).await?;
     let known: HashSet<String> = match &told {
         EngineMessage::All(all) => all.iter().map(|(id, _)| id.clone()).collect(),
         _ => HashSet::new(),

@@ -54,9 +54,10 @@ impl EventRequest<'_> {
             mechanisms: self.mechanisms,
             pin: None,
         };
-        let engine = self.engine.follow();
+        let labels = LabelPatterns::default();
+        let engine = self.engine.follow(labels.clone());
         let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-        let witnesses = super::engine::witnesses(Intents::Leave, state)?;
+        let witnesses = super::engine::witnesses(Intents::Leave, state, labels)?;
         let start = move || Pipeline::start(Path::new("/"), &options, streams, witnesses);
         let pipeline = tokio::task::spawn_blocking(start)
             .await

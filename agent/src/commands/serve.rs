@@ -12,6 +12,7 @@ use agent_metrics::scrape::Scraper;
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::Traffic;
 use agent_metrics::which::Which;
+use agent_model::labels::LabelPatterns;
 use agent_pipeline::Pipeline;
 use agent_stream::socket;
 use agent_stream::streams::EventStreams;
@@ -82,6 +83,11 @@ pub struct Args {
     )]
     max_series_per_container: u32,
 
+    /// The labels of containers that become labels container_label_* of their series, and are in events; repeatable. A *
+    /// stands for any characters; none: no labels
+    #[arg(long = "label", value_name = "PATTERN|none", default_value = LabelPatterns::COMPOSE)]
+    labels: Vec<String>,
+
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -136,7 +142,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let streams = Arc::new(EventStreams::default());
     // The kernel measures while this descriptor is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
-    let engine = args.engine.follow();
+    let labels = LabelPatterns::new(args.labels.clone());
+    let engine = args.engine.follow(labels.clone());
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
     let descriptors = raise_limit();
     let traffic = Arc::new(Traffic::default());
@@ -155,7 +162,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
-    let witnesses = super::engine::witnesses(Intents::Read, state)?;
+    let witnesses = super::engine::witnesses(Intents::Read, state, labels)?;
     let start = tokio::task::spawn_blocking(move || {
         Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_model::clock::Moment;
 use agent_model::container::{Container, ContainerKind, Namespaces};
+use agent_model::labels::ContainerLabels;
 
 use super::stream_event::*;
 
@@ -32,6 +33,8 @@ pub fn web() -> Arc<Container> {
         image: "nginx:1.27".into(),
         confirmed: Some(true),
         cgroup: format!("/docker/{WEB_ID}"),
+        pod: None,
+        labels: ContainerLabels::default(),
     })
 }
 
@@ -45,6 +48,8 @@ pub fn service() -> Arc<Container> {
         image: String::new(),
         confirmed: None,
         cgroup: "/system.slice/cron.service".into(),
+        pod: None,
+        labels: ContainerLabels::default(),
     })
 }
 

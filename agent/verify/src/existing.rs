@@ -169,7 +169,7 @@ fn source_hint(container: Option<&Container>) -> String {
             "{EXPECT}, and so does docker, whose socket --docker-socket names, or a running agent serve that hears it"
         ),
         Some(engine) if engine != Runtime::Agent.name() => {
-            format!("{EXPECT}; {engine} is not asked")
+            format!("{EXPECT}; no record of {engine} that can be read has it")
         }
         _ => EXPECT.to_owned(),
     }

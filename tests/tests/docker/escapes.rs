@@ -98,7 +98,7 @@ fn one_that_may_enter_the_host_and_does_is_one() {
         assert_eq!(escape["inode"], namespace("self", name), "{escape}");
     }
     assert_eq!(escapes[0]["how"], "setns");
-    let labels = [("namespace", "mnt"), ("id", &*container.cgroup())];
+    let labels = [("type", "mnt"), ("id", &*container.cgroup())];
     assert_eq!(serve.metrics().count("container_escapes_total", &labels), 2);
     assert_law(&serve);
     serve.stop();

@@ -110,10 +110,6 @@ struct Podman {
 }
 
 impl Podman {
-    fn start(user: u32, root: &Path) -> Self {
-        Self::run(user, root, &[], &["sleep", "1000"])
-    }
-
     fn run(user: u32, root: &Path, options: &[&str], command: &[&str]) -> Self {
         let podman = Self {
             user,
@@ -164,10 +160,12 @@ fn podmans_records_confirm_its_containers() {
     }
     let files = Files::new();
     for user in [0, USER] {
-        let container = Podman::start(user, &files.path("root"));
+        let root = files.path("root");
+        let container = Podman::run(user, &root, &["--memory=64m"], &["sleep", "1000"]);
         let id = container.inspect(".Id");
         let state = listed(&id);
         assert_eq!(state["confirmed"], true, "{user}: {state}");
+        assert_eq!(state["name"], *container.name, "{user}: {state}");
         assert_eq!(state["id"], *id, "{user}: {state}");
         assert_eq!(state["pid"].to_string(), container.inspect(".State.Pid"));
         let verify = |form: [&str; 2]| {
@@ -187,5 +185,9 @@ fn podmans_records_confirm_its_containers() {
         let report: Value = serde_json::from_slice(&verified.stdout)
             .unwrap_or_else(|error| panic!("{user}: {error}: {verified:?}"));
         assert_eq!(report["subject"]["cgroup"], cgroup, "{user}");
+        let checks = report["checks"].as_array().expect("a list").iter();
+        let memory = checks.clone().find(|it| it["limit"] == "memory");
+        let intended = &memory.expect("a check")["intended"];
+        assert_eq!(intended["source"], "the OCI bundle", "{user}: {report:#}");
     }
 }

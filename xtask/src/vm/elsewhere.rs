@@ -20,7 +20,7 @@ pub enum Why {
 impl Why {
     pub fn text(self) -> &'static str {
         match self {
-            Self::Debian => "docker, podman or systemd, which `cargo xtask vm --debian` has",
+            Self::Debian => "docker, containerd, podman or systemd, which `cargo xtask vm --debian` has",
             Self::Prometheus => "Prometheus, and is about nothing of a kernel's",
             Self::Compiler => "a C compiler",
             Self::Time => "more time than an emulated machine has",
@@ -30,10 +30,11 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
+    Row { tests: "launchers::",      why: Why::Debian },
     Row { tests: "run_root::image::what_docker_saves", why: Why::Debian },
     Row { tests: "run_root::programs::it_finds_what_the_loader_", why: Why::Debian },
     Row { tests: "run_root::programs::libraries_beside_the_program", why: Why::Compiler },

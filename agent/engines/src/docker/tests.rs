@@ -15,7 +15,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::*;
 
 async fn list(socket: &str) -> Result<EngineMessage, EngineError> {
-    Client::connect(socket).await?.list().await
+    Client::connect(socket)
+        .await?
+        .list(&LabelPatterns::default())
+        .await
 }
 
 type Events = mpsc::UnboundedSender<Result<Bytes, Infallible>>;
@@ -24,7 +27,8 @@ fn named(id: &str, name: &str) -> (String, Named) {
     let named = Named {
         name: name.to_owned(),
         image: "busybox".to_owned(),
-        run: RunState::Unreported,
+        labels: LabelPatterns::all().select([("com.docker.compose.service", "web")]),
+        ..Named::default()
     };
     (id.to_owned(), named)
 }
@@ -33,10 +37,13 @@ fn with(run: RunState, (id, named): (String, Named)) -> (String, Named) {
     (id, Named { run, ..named })
 }
 
+/// One label that is allowed by default, and one that is not.
+const LABELS: &str = r#""com.docker.compose.service":"web","team":"blue""#;
+
 fn event(action: &str, id: &str, name: &str) -> String {
-    format!(
-        r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{"image":"busybox","name":"{name}"}}}}}}"#
-    ) + "\n"
+    let attributes = format!(r#"{{"image":"busybox","name":"{name}",{LABELS}}}"#);
+    let actor = format!(r#"{{"ID":"{id}","Attributes":{attributes}}}"#);
+    format!(r#"{{"Type":"container","Action":"{action}","Actor":{actor}}}"#) + "\n"
 }
 
 /// An engine that answers the list only after a moment, in which an event happens.
@@ -69,15 +76,15 @@ async fn answer(
         .send(Ok(event("rename", "a", "newer").into()))
         .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox","State":"exited"}]"#;
-    list.into_response()
+    let names = r#""Names":["/web/alias","/old"],"Image":"busybox""#;
+    format!(r#"[{{"Id":"a",{names},"State":"exited","Labels":{{{LABELS}}}}}]"#).into_response()
 }
 
 #[tokio::test]
 async fn what_happens_during_the_list_is_newer_than_the_list() {
     let directory = TempDir::new().unwrap();
     let (socket, events) = engine(&directory);
-    let (state, mut told) = follow(socket);
+    let (state, mut told) = follow(socket, LabelPatterns::default());
     let old = with(RunState::Ended, named("a", "old"));
     assert_eq!(told.recv().await, Some(EngineMessage::All(vec![old])));
     let (id, newer) = named("a", "newer");
@@ -121,7 +128,7 @@ async fn what_is_no_engine_is_an_error_and_nobody_is_none() {
     let router = Router::new().fallback(async || "220 mail.example ESMTP");
     tokio::spawn(async move { axum::serve(listener, router).await });
     assert!(matches!(list(path).await, Err(EngineError::Api(_))));
-    let (state, _told) = follow(path.to_owned());
+    let (state, _told) = follow(path.to_owned(), LabelPatterns::default());
     let counted = async {
         while state.errors.load(Ordering::Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! Parses a record: a container's cgroup and its init process.
+//! Parses a record: a container's cgroup and its init process, and what else it has on the container.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use agent_host::process::Process as HostProcess;
 use agent_registry::claim::{Claim, Confirmation};
 use serde::Deserialize;
 
+use super::bundle::Bundle;
 use super::confirm_by_process;
 use super::file::Document;
 
@@ -29,17 +30,52 @@ pub(super) enum RecordForm {
 }
 
 /// The contents of a record.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct RecordContents {
     cgroup: Stated,
     process: Option<RecordedProcess>,
     user: u32,
+    pub about: About,
+    /// conmon, which watches a container of podman's or CRI-O's.
+    monitor: Option<RecordedProcess>,
+}
+
+/// The arguments of conmon.
+#[derive(Debug)]
+pub(super) struct MonitorArguments(Vec<String>);
+
+impl MonitorArguments {
+    /// The container's name.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.after("-n", 1)
+    }
+
+    /// The directory of podman's files: `--exit-command-arg --root --exit-command-arg DIRECTORY`.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        let path = self.after("--root", 2).map(Path::new);
+        path.filter(|path| path.is_absolute())
+    }
+
+    fn after(&self, flag: &str, places: usize) -> Option<&str> {
+        let at = self.0.iter().position(|it| it == flag)?;
+        self.0.get(at + places).map(String::as_str)
+    }
+}
+
+/// What a record has on a container beside its cgroup and process.
+#[derive(Debug)]
+pub(super) enum About {
+    Nothing,
+    Bundle(Bundle),
+    /// The directory or image of the root file system.
+    Root(String),
+    /// The configuration of a container of LXC.
+    Lxc(String),
 }
 
 /// How a record names the cgroup.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Stated {
-    #[default]
     Nowhere,
     /// As in an OCI configuration: a path, or `SLICE:PREFIX:NAME` for systemd.
     OciPath(String),
@@ -64,17 +100,6 @@ enum ProcessStart {
     At(u64),
     /// Not after the time at which the record was written.
     Before(SystemTime),
-}
-
-#[derive(Deserialize)]
-struct ContainerConfig {
-    linux: Option<Linux>,
-}
-
-#[derive(Deserialize)]
-struct Linux {
-    #[serde(rename = "cgroupsPath")]
-    cgroups_path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -103,15 +128,20 @@ impl RecordContents {
         user: u32,
     ) -> Option<Self> {
         let json = &record.bytes;
+        let written = |name: &str| {
+            let file = beside(name)?;
+            let text = String::from_utf8_lossy(&file.bytes).into_owned();
+            RecordedProcess::written(text.trim(), file.written)
+        };
+        let mut about = About::Nothing;
+        let mut monitor = None;
         let (cgroup, process) = match form {
             RecordForm::Bundle { pid } => {
-                let config: ContainerConfig = serde_json::from_slice(json).ok()?;
-                let path = config.linux?.cgroups_path?;
-                let process = beside(pid).and_then(|file| {
-                    let text = String::from_utf8_lossy(&file.bytes).into_owned();
-                    RecordedProcess::written(text.trim(), file.written)
-                });
-                (Stated::OciPath(path), process)
+                let bundle = Bundle::parse(json)?;
+                let path = bundle.cgroups_path()?.to_owned();
+                about = About::Bundle(bundle);
+                monitor = written("conmon.pid");
+                (Stated::OciPath(path), written(pid))
             }
             RecordForm::Runc => {
                 let state: RuncState = serde_json::from_slice(json).ok()?;
@@ -134,18 +164,24 @@ impl RecordContents {
             }
             RecordForm::Machine => {
                 let text = String::from_utf8_lossy(json);
-                let leader = text.lines().find_map(|line| line.strip_prefix("LEADER="));
+                let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+                about = value("ROOT=").map_or(About::Nothing, |root| About::Root(root.to_owned()));
                 (
                     Stated::Nowhere,
-                    RecordedProcess::written(leader?, record.written),
+                    RecordedProcess::written(value("LEADER=")?, record.written),
                 )
             }
-            RecordForm::Lxc => (Stated::Usual, None),
+            RecordForm::Lxc => {
+                about = About::Lxc(String::from_utf8_lossy(json).into_owned());
+                (Stated::Usual, None)
+            }
         };
         Some(Self {
             cgroup,
             process,
             user,
+            about,
+            monitor,
         })
     }
 
@@ -171,6 +207,15 @@ impl RecordContents {
         process.is_itself(root).then_some(())?;
         let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
         confirmation.first(claim)
+    }
+
+    /// The arguments of conmon for the container `id`. They have the id, so those of another process count for nothing.
+    pub(super) fn monitor(&self, root: &Path, id: &str) -> Option<MonitorArguments> {
+        let monitor = self.monitor?;
+        let arguments = HostProcess::new(root, monitor.pid).arguments().ok()?;
+        let arguments = MonitorArguments(arguments);
+        let is_its = arguments.after("-c", 1).is_some_and(|it| it == id);
+        (is_its && monitor.is_itself(root)).then_some(arguments)
     }
 
     /// The paths of the container's own cgroups that the record states.

@@ -1,5 +1,7 @@
 //! Records of every kind, in a directory of the test's own.
 
+mod described;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -44,10 +46,13 @@ fn in_run(path: &str) -> String {
     }
 }
 
-fn confirm(root: &Path, cgroup: &str) -> Option<Confirmation> {
+fn records(root: &Path) -> Records {
     let hierarchies = Hierarchies::discover(root).unwrap();
-    let records = Records::new(hierarchies, Intents::Read, None);
-    records.confirm(&Claim::of(cgroup).unwrap())
+    Records::new(hierarchies, Intents::Read, None, LabelPatterns::default())
+}
+
+fn confirm(root: &Path, cgroup: &str) -> Option<Confirmation> {
+    records(root).confirm(&Claim::of(cgroup).unwrap())
 }
 
 fn process(root: &TempDir, pid: u32, cgroup: &str, started: u64) {

@@ -114,6 +114,12 @@ fn process(page: &mut Page, report: &ProcessReport) {
                 ),
             };
             page.block("container", &text, NAME);
+            if let Some(pod) = &it.pod {
+                page.row("pod", &format!("{} in namespace {}", pod.pod, pod.namespace));
+            }
+            for (name, value) in it.labels.iter() {
+                page.row("label", &format!("{name}={value}"));
+            }
         }
         None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
             page.row("container", "none: on the host, in all of its namespaces");

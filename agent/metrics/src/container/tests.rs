@@ -234,7 +234,7 @@ fn of_a_dead_cgroup_what_happens_rarely_is_left() {
         r#"container_oom_events_total{id="/dead",image="",name=""} 2"#,
         r#"container_oom_kills_total{role="victim",id="/dead",image="",name=""} 2"#,
         r#"container_exits_total{how="signal",id="/dead",image="",name=""} 4"#,
-        r#"container_escapes_total{namespace="net",id="/dead",image="",name=""} 1"#,
+        r#"container_escapes_total{type="net",id="/dead",image="",name=""} 1"#,
     ];
     assert_eq!(all, wanted);
     // The sum of the unknown cgroups does not count as removed.

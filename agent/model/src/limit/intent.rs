@@ -26,6 +26,10 @@ pub enum Source {
     Docker,
     /// `agent run`, which records its flags.
     AgentRun,
+    /// The OCI bundle that the container's maker wrote when it started the container. It does not have later updates.
+    Bundle,
+    /// LXC, by the container's configuration.
+    Lxc,
     /// systemd, which made the unit.
     Systemd,
     /// The user of the command, by `--expect`.
@@ -38,6 +42,8 @@ impl Source {
         match self {
             Self::Docker => "docker",
             Self::AgentRun => "agent run",
+            Self::Bundle => "the OCI bundle",
+            Self::Lxc => "lxc",
             Self::Systemd => "systemd",
             Self::Expect => "--expect",
         }
@@ -56,10 +62,13 @@ impl Intent {
 
     /// Whether a limit seems to follow from another one, and not to have been asked for.
     ///
-    /// Engines set the limit on memory and swap together to twice the limit on memory. docker does not say whether
+    /// Engines set the limit on memory and swap together to twice the limit on memory. docker and OCI bundles do not say whether
     /// somebody asked for that.
     pub fn follows(&self, value: &Value) -> bool {
-        let by_engine = matches!(self.source, Source::Docker | Source::AgentRun);
+        let by_engine = matches!(
+            self.source,
+            Source::Docker | Source::AgentRun | Source::Bundle
+        );
         match value {
             Value::Swap {
                 memory,
@@ -87,6 +96,7 @@ mod tests {
             (Source::AgentRun, true, 100, false),
             (Source::AgentRun, false, 101, false),
             (Source::Docker, false, 100, true),
+            (Source::Bundle, false, 100, true),
             (Source::Expect, false, 100, false),
         ] {
             let intent = Intent {

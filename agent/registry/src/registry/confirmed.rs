@@ -119,17 +119,16 @@ impl Registry {
         Some(*main)
     }
 
-    /// Returns the confirmed container with its id, name and image, and its own cgroup.
+    /// Returns the confirmed container with its id, name, image, labels and pod, and its own cgroup. What the engine
+    /// reports comes before what the record has: the record is as old as the container.
     fn identified(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
         let cgroup = self.cgroups.get_mut(&main)?;
         cgroup.user = confirmation.user;
-        let (named, intended) = if cgroup.is_own() || cgroup.user != 0 {
-            (confirmation.named, confirmation.intended)
-        } else {
-            let named = self.names.get(&confirmation.id).cloned();
-            (named, self.names.intended(&confirmation.id))
-        };
+        let id = Some(&*confirmation.id).filter(|_| !cgroup.is_own() && cgroup.user == 0);
+        let reported = id.and_then(|id| self.names.get(id).cloned());
+        let intended = id.and_then(|id| self.names.intended(id));
         cgroup.looks = cgroup.looks.max(1);
+        let intended = intended.or(confirmation.intended);
         cgroup.intended = intended.or(cgroup.intended.take());
         let mut container = Container::clone(&cgroup.container);
         if !cgroup.is_confirmed() {
@@ -137,8 +136,8 @@ impl Registry {
             container.id = confirmation.id;
             container.confirmed = Some(true);
         }
-        if let Some(named) = named {
-            set_name(&mut container, &named);
+        for named in confirmation.named.iter().chain(&reported) {
+            set_name(&mut container, named);
         }
         Some((cgroup, container))
     }

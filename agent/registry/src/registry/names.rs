@@ -1,4 +1,4 @@
-//! The names, images and intended limits that engines report, by container id. The registry remembers them for
+//! The names, images, labels, pods and intended limits that engines report, by container id. The registry remembers them for
 //! containers that exist, or that were removed within [`DEAD_FOR`], whether it knows their cgroup or not.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -70,7 +70,7 @@ impl EngineNames {
         let named = Named {
             name: cut(&named.name).to_owned(),
             image: cut(&named.image).to_owned(),
-            run: named.run,
+            ..named
         };
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.removed = None;
@@ -229,7 +229,7 @@ fn is_engines(cgroup: &Cgroup) -> bool {
     cgroup.is_confirmed() && !cgroup.is_own() && cgroup.user == 0
 }
 
-/// Gives a container the name and image that its engine reported.
+/// Gives a container the name, image, labels and pod that its engine, or a record, reported.
 pub(super) fn set_name(container: &mut Container, named: &Named) {
     for (text, reported) in [
         (&mut container.name, &named.name),
@@ -239,11 +239,20 @@ pub(super) fn set_name(container: &mut Container, named: &Named) {
             cut(reported).clone_into(text);
         }
     }
+    if !named.labels.is_empty() {
+        container.labels.clone_from(&named.labels);
+    }
+    if named.pod.is_some() {
+        container.pod.clone_from(&named.pod);
+    }
 }
 
 fn has_name(container: &Container, named: &Named) -> bool {
     let is_set = |text: &str, reported: &str| reported.is_empty() || text == reported;
-    is_set(&container.name, &named.name) && is_set(&container.image, &named.image)
+    is_set(&container.name, &named.name)
+        && is_set(&container.image, &named.image)
+        && (named.labels.is_empty() || container.labels == named.labels)
+        && (named.pod.is_none() || container.pod == named.pod)
 }
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ impl Wanted {
     /// The kernel does not accept a value, or the agent does not support a limit.
     pub fn of(resources: &LinuxResources, page: u64) -> Result<Self, Error> {
         refuse_unknown(resources)?;
+        Self::supported(resources, page)
+    }
+
+    /// As [`Self::of`], for resources that another program applies: limits that the agent does not support are passed
+    /// over.
+    ///
+    /// # Errors
+    /// The kernel does not accept a value.
+    pub fn supported(resources: &LinuxResources, page: u64) -> Result<Self, Error> {
         let mut wanted = Self::default();
         if let Some(memory) = resources.memory() {
             wanted.add_memory(memory)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use agent_ebpf::NamespaceType;
 use agent_model::clock::Moment;
 use agent_model::container::{Container, ContainerAction, ContainerKind, Exit, Namespaces};
+use agent_model::labels::{ContainerLabels, LabelPatterns, PodName};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -78,8 +79,9 @@ fn any_container() -> impl Strategy<Value = Container> {
         ContainerKind::Cgroup,
     ]);
     let confirmed = option::of(any::<bool>());
-    (kind, text(), text(), text(), text(), confirmed, text()).prop_map(
-        |(kind, id, name, runtime, image, confirmed, cgroup)| Container {
+    let texts = (text(), text(), text(), text(), text());
+    (kind, texts, confirmed, option::of(any_pod()), any_labels()).prop_map(
+        |(kind, (id, name, runtime, image, cgroup), confirmed, pod, labels)| Container {
             kind,
             id,
             name,
@@ -87,8 +89,25 @@ fn any_container() -> impl Strategy<Value = Container> {
             image,
             confirmed,
             cgroup,
+            pod,
+            labels,
         },
     )
+}
+
+fn any_pod() -> impl Strategy<Value = PodName> {
+    (text(), text(), text()).prop_map(|(namespace, pod, container)| PodName {
+        namespace,
+        pod,
+        container,
+    })
+}
+
+fn any_labels() -> impl Strategy<Value = ContainerLabels> {
+    btree_map(text(), text(), 0..3).prop_map(|labels| {
+        let labels = labels.iter().map(|(name, value)| (&**name, &**value));
+        LabelPatterns::all().select(labels)
+    })
 }
 
 fn any_subject() -> BoxedStrategy<EventSubject> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent_host::fixture::tree;
 use agent_model::container::{Container, ContainerKind};
+use agent_model::labels::ContainerLabels;
 use proptest::prelude::*;
 
 use super::*;
@@ -93,6 +94,8 @@ fn report(root: &Path, name: &str) -> ProcessReport {
         image: "local/web".to_owned(),
         confirmed: Some(true),
         cgroup: "/docker/web".to_owned(),
+        pod: None,
+        labels: ContainerLabels::default(),
     };
     let namespaces = [namespace("mnt", false), namespace("net", true)];
     read(root, 7, &[container], &namespaces, None).unwrap()

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::CgroupKey;
+use agent_model::labels::{LabelPatterns, PodName};
 use agent_model::limit::{Kind, Limit, Source, Value};
 use agent_model::text::NAME_BYTES;
 
@@ -13,9 +14,9 @@ const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b
 
 fn named(name: &str) -> Named {
     Named {
-        run: RunState::Unreported,
         name: name.to_owned(),
         image: "busybox".to_owned(),
+        ..Named::default()
     }
 }
 
@@ -110,6 +111,60 @@ fn a_name_holds_whether_it_is_told_before_the_cgroup_or_after() {
             Instant::now(),
         );
         assert_called(&registry, "other", "busybox");
+    }
+}
+
+#[test]
+fn what_a_record_says_holds_until_the_engine_says_otherwise() {
+    let claim = Claim::of(&format!("/docker/{ID}")).unwrap();
+    let labels = |value| LabelPatterns::all().select([("team", value)]);
+    let pod = Some(PodName {
+        namespace: "prod".to_owned(),
+        pod: "web-0".to_owned(),
+        container: String::new(),
+    });
+    let record = Confirmation {
+        named: Some(Named {
+            labels: labels("blue"),
+            pod: pod.clone(),
+            ..named("of-record")
+        }),
+        intended: Some(intent(1)),
+        ..Confirmation::of(&claim)
+    };
+    let engine = Named {
+        labels: labels("red"),
+        ..named("web")
+    };
+    let (mut before, mut after) = (registry(), registry());
+    before.apply(
+        EngineMessage::Named(ID.to_owned(), engine.clone()),
+        Instant::now(),
+    );
+    before.apply(
+        EngineMessage::Intended(ID.to_owned(), intent(2)),
+        Instant::now(),
+    );
+    for registry in [&mut before, &mut after] {
+        add_claimed(registry);
+        registry.confirm([record.clone()]);
+    }
+    assert_called(&after, "of-record", "busybox");
+    let container = |registry: &Registry| registry.get(key(20)).unwrap().container.clone();
+    assert_eq!(container(&after).labels, labels("blue"));
+    assert_eq!(after.get(key(20)).unwrap().intended, Some(intent(1)));
+    after.apply(EngineMessage::Named(ID.to_owned(), engine), Instant::now());
+    after.apply(
+        EngineMessage::Intended(ID.to_owned(), intent(2)),
+        Instant::now(),
+    );
+    for mut registry in [before, after] {
+        // The record may be read again.
+        registry.confirm([record.clone()]);
+        assert_called(&registry, "web", "busybox");
+        assert_eq!(container(&registry).labels, labels("red"));
+        assert_eq!(container(&registry).pod, pod);
+        assert_eq!(registry.get(key(20)).unwrap().intended, Some(intent(2)));
     }
 }
 
