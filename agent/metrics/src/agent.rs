@@ -38,6 +38,7 @@ pub struct Scrape {
     pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
+    pub filesystems_left_out: u64,
     pub cgroups_left_out: LeftOut,
 }
 
@@ -173,6 +174,7 @@ impl AgentMetrics {
         for (what, count) in [
             ("interface", scrape.interfaces_left_out),
             ("device", scrape.devices_left_out),
+            ("file_system", scrape.filesystems_left_out),
         ] {
             self.left_out.with_label_values(&[what]).inc_by(count);
         }

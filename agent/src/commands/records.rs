@@ -53,6 +53,7 @@ impl EventRequest<'_> {
         let options = TraceOptions {
             mechanisms: self.mechanisms,
             pin: None,
+            loads: false,
         };
         let engine = self.engine.follow();
         let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
