@@ -2,6 +2,7 @@
 //! text, so that dashboards and alerts for cAdvisor work. `METRICS.md` is generated from this table.
 
 mod cadvisor;
+#[cfg(test)]
 mod document;
 mod own;
 

@@ -1,6 +1,7 @@
 //! The series of cgroups with given values.
 
 mod drift;
+mod on_request;
 
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 use agent_host::network::Traffic;
@@ -10,6 +11,7 @@ use agent_model::limit::Kind;
 
 use super::*;
 use crate::catalogue;
+use crate::groups::Group;
 
 fn cgroup(id: &str) -> Cgroup {
     Cgroup::new(Labels::new(id, "", ""), Counts::default())
