@@ -44,8 +44,8 @@ without a group are always exported.
 
 /// What cAdvisor has and the agent does not, and why.
 #[rustfmt::skip]
-const LEFT_OUT: [(&str, &str); 12] = [
-    ("`machine_nvm_capacity`, `machine_nvm_avg_power_budget_watts`", "cAdvisor has them only if it is built with Intel's ipmctl for Optane modules, which are no longer made; otherwise they are 0."),
+const MISSING: [(&str, &str); 12] = [
+    ("`machine_nvm_capacity`, `machine_nvm_avg_power_budget_watts`", "cAdvisor has them only if it is built with Intel's ipmctl for Optane modules, whose production has ended; otherwise they are 0."),
     ("`machine_dimm_*`", "only on hosts with an EDAC driver; node_exporter has them (`--collector.edac`)."),
     ("`machine_cpu_cache_capacity_bytes`, `machine_thread_siblings_count`, `machine_node_*` (`cpu_topology`)", "hardware that does not change; off by default in cAdvisor. lscpu(1) shows it."),
     ("`container_cpu_schedstat_*` (`sched`)", "off by default in cAdvisor: a file of each process at each scrape, and ended processes are missing. `container_cpu_usage_seconds_total` and, on v2, `container_pressure_cpu_waiting_seconds_total` have the same from the kernel's own counters."),
@@ -59,7 +59,7 @@ const LEFT_OUT: [(&str, &str); 12] = [
     ("metrics of applications (`app`)", "Prometheus scrapes them itself."),
 ];
 
-const LEFT_OUT_BEGIN: &str = "
+const MISSING_BEGIN: &str = "
 ## What cAdvisor has, and the agent does not
 
 | Family (group) | Why |
@@ -75,8 +75,8 @@ pub fn markdown() -> String {
         let (name, what, cost) = (row.name, row.what, row.cost);
         text += &format!("| `{name}` | {by_default} | {what} | {cost} |\n");
     }
-    text += LEFT_OUT_BEGIN;
-    for (families, why) in LEFT_OUT {
+    text += MISSING_BEGIN;
+    for (families, why) in MISSING {
         text += &format!("| {families} | {why} |\n");
     }
     text +=
