@@ -31,6 +31,17 @@ pub struct Load {
     pub uninterruptible: f64,
 }
 
+impl Load {
+    /// The averages after the next count.
+    fn then(self, now: Self) -> Self {
+        let next = |before: f64, now: f64| before * DECAY + now * (1.0 - DECAY);
+        Self {
+            running: next(self.running, now.running),
+            uninterruptible: next(self.uninterruptible, now.uninterruptible),
+        }
+    }
+}
+
 /// The averages of all cgroups that have one above 0. `None` until threads were counted.
 #[derive(Debug, Default)]
 pub struct Loads(Mutex<Option<HashMap<CgroupKey, Load>>>);
@@ -45,18 +56,16 @@ impl Loads {
     fn add(&self, mut count: HashMap<CgroupKey, Load>) {
         let mut loads = lock(&self.0);
         let Some(loads) = loads.as_mut() else {
-            // The first count is the average, as in cAdvisor.
+            // The first count is the average, as in cAdvisor. A cgroup that is not in it began at 0.
             *loads = Some(count);
             return;
         };
         loads.retain(|key, load| {
-            let now = count.remove(key).unwrap_or_default();
-            let next = |before: f64, now: f64| before * DECAY + now * (1.0 - DECAY);
-            load.running = next(load.running, now.running);
-            load.uninterruptible = next(load.uninterruptible, now.uninterruptible);
+            *load = load.then(count.remove(key).unwrap_or_default());
             load.running >= LEAST || load.uninterruptible >= LEAST
         });
-        loads.extend(count);
+        let others = count.into_iter();
+        loads.extend(others.map(|(key, now)| (key, Load::default().then(now))));
     }
 }
 
@@ -64,15 +73,18 @@ impl Loads {
 pub(crate) fn watch(program: &OwnedFd, loads: &Loads, stop: &AtomicBool) {
     let mut failed = false;
     while !stop.load(Ordering::Relaxed) {
-        let counted = count(program);
-        match counted {
-            Ok(count) => loads.add(count),
-            Err(ref error) if !failed => {
-                tracing::warn!(%error, "threads cannot be counted for load averages");
+        match count(program) {
+            Ok(count) => {
+                loads.add(count);
+                failed = false;
             }
-            Err(_) => {}
+            Err(error) => {
+                if !failed {
+                    tracing::warn!(%error, "threads cannot be counted for load averages");
+                }
+                failed = true;
+            }
         }
-        failed = counted.is_err();
         park_timeout(INTERVAL);
     }
 }
@@ -120,5 +132,8 @@ mod tests {
             loads.add(HashMap::new());
         }
         assert_eq!(loads.get(), Some(HashMap::new()));
+        loads.add(counted(1.0));
+        let grown = running(&loads).unwrap();
+        assert!((grown - (1.0 - DECAY)).abs() < 1e-9, "{grown}");
     }
 }
