@@ -53,13 +53,38 @@ pub struct ContainerState {
     pub cpu_usage_seconds: Option<f64>,
     /// The use of CPU time over the last interval, in percent of one CPU; null where it was not measured.
     pub cpu_percent: Option<f64>,
-    /// The number of processes in the container's cgroup and the cgroups below it that the OOM killer killed.
-    pub oom_kills: u64,
+    /// The number of processes in the container's cgroup and the cgroups below it that the OOM killer killed; null where
+    /// the container ended before the agent started.
+    pub oom_kills: Option<u64>,
     /// The namespaces of the init process; null where it is not known.
     pub namespaces: Option<Namespaces>,
     /// The intended limits and who set them; absent if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<Intent>,
+}
+
+impl ContainerState {
+    /// A container that does not run, of which no more is known.
+    pub(crate) fn new(container: Container, state: ContainerCondition) -> Self {
+        Self {
+            container,
+            state,
+            running: false,
+            removed: None,
+            pid: None,
+            started: None,
+            processes: 0,
+            memory_usage_bytes: None,
+            memory_working_set_bytes: None,
+            memory_limit_bytes: None,
+            memory_effective_limit_bytes: None,
+            cpu_usage_seconds: None,
+            cpu_percent: None,
+            oom_kills: None,
+            namespaces: None,
+            intended: None,
+        }
+    }
 }
 
 /// The state of a container.
@@ -205,7 +230,6 @@ fn state(
         None
     };
     ContainerState {
-        state: condition(registry, cgroup),
         running: cgroup.life.running(),
         removed: cgroup.gone.map(time_text),
         pid: init.map(|init| init.pid),
@@ -214,16 +238,10 @@ fn state(
             .or(cgroup.life.started())
             .map(|time| clock.moment(time)),
         processes: processes.unwrap_or_default(),
-        memory_usage_bytes: None,
-        memory_working_set_bytes: None,
-        memory_limit_bytes: None,
-        memory_effective_limit_bytes: None,
-        cpu_usage_seconds: None,
-        cpu_percent: None,
-        oom_kills: 0,
+        oom_kills: Some(0),
         namespaces: init.map(|init| Namespaces::from(&init.namespaces)),
         intended: cgroup.intended.as_deref().cloned(),
-        container,
+        ..ContainerState::new(container, condition(registry, cgroup))
     }
 }
 
@@ -278,7 +296,8 @@ impl UnreadContainer {
         counts: Option<&HashMap<CgroupKey, Counts>>,
     ) {
         if let Some(counts) = counts {
-            self.state.oom_kills += cgroup.counted(counts).oom_kills;
+            let kills = cgroup.counted(counts).oom_kills;
+            self.state.oom_kills = self.state.oom_kills.map(|before| before + kills);
         }
         let memory = hierarchies.of_controller("memory");
         let membership = membership(cgroup);
@@ -326,7 +345,7 @@ impl UnreadContainer {
         let usage = cpu.and_then(|cpu| cpu.cpu_usage().ok());
         state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
         let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
-        state.oom_kills = state.oom_kills.max(kills.sum());
+        state.oom_kills = state.oom_kills.max(Some(kills.sum()));
         state
     }
 }
@@ -430,7 +449,7 @@ mod tests {
             (state.memory_limit_bytes, state.memory_effective_limit_bytes),
             (Some(40_000), Some(30_000))
         );
-        assert_eq!((state.oom_kills, state.processes), (4, 0));
+        assert_eq!((state.oom_kills, state.processes), (Some(4), 0));
         assert_eq!(state.cpu_usage_seconds, Some(1.5));
 
         // The counts include the kills in a removed cgroup below the container.
@@ -442,7 +461,7 @@ mod tests {
         let counts = HashMap::from([(key(4, 20), kills(3)), (key(2, 30), kills(0))]);
         let found = find(&registry, &hierarchies, &[], Some(&counts), false);
         let state_now = found.into_iter().next().unwrap().read(&hierarchies);
-        assert_eq!(state_now.oom_kills, 8);
+        assert_eq!(state_now.oom_kills, Some(8));
 
         // An older server does not send the state, and a newer one may send a state that is unknown here.
         let mut told = serde_json::to_value(state).unwrap();

@@ -33,7 +33,7 @@ pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
             confirmed: Some(true),
             cgroup: String::new(),
         };
-        state(container, condition)
+        ContainerState::new(container, condition)
     })
 }
 
@@ -56,28 +56,7 @@ pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
             cgroup,
         };
         let is_known = known.contains(&(container.id.clone(), container.cgroup.clone()));
-        (!is_known).then(|| state(container, ContainerCondition::Exited))
+        (!is_known).then(|| ContainerState::new(container, ContainerCondition::Exited))
     });
     states.extend(kept);
-}
-
-fn state(container: Container, condition: ContainerCondition) -> ContainerState {
-    ContainerState {
-        container,
-        state: condition,
-        running: false,
-        removed: None,
-        pid: None,
-        started: None,
-        processes: 0,
-        memory_usage_bytes: None,
-        memory_working_set_bytes: None,
-        memory_limit_bytes: None,
-        memory_effective_limit_bytes: None,
-        cpu_usage_seconds: None,
-        cpu_percent: None,
-        oom_kills: 0,
-        namespaces: None,
-        intended: None,
-    }
 }

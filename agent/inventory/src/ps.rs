@@ -52,7 +52,11 @@ fn row(state: &ContainerState) -> [Cell; 8] {
     };
     let memory = state.memory_working_set_bytes.map_or_else(none, size);
     let limit = state.memory_effective_limit_bytes.map_or_else(none, size);
-    let kills_colour = if state.oom_kills > 0 { ALARM } else { PLAIN };
+    let kills_colour = if state.oom_kills > Some(0) {
+        ALARM
+    } else {
+        PLAIN
+    };
     [
         Cell::new(quoted(&state.container.name), NAME),
         runtime(&state.container),
@@ -65,6 +69,9 @@ fn row(state: &ContainerState) -> [Cell; 8] {
                 .map_or_else(none, |it| format!("{it:.1}%")),
         ),
         Cell::plain(state.processes.to_string()),
-        Cell::new(state.oom_kills.to_string(), kills_colour),
+        Cell::new(
+            state.oom_kills.map_or_else(none, |it| it.to_string()),
+            kills_colour,
+        ),
     ]
 }

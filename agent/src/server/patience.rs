@@ -15,7 +15,8 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// The time from one request to the next. It includes making and reading the answer, and the idle time after that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
-/// A connection counts as being answered for this time after its request. Scrapers wait no longer for an answer.
+/// A connection counts as being answered for this time after its request, or after the client of a stream had read all
+/// lines. Scrapers wait no longer for an answer.
 const ANSWERED_FOR: Duration = Duration::from_secs(10);
 
 /// The time in which the client of a stream must read some of the waiting lines.
@@ -65,14 +66,16 @@ impl Patience {
         self.allow(ANSWER_WITHIN);
     }
 
-    /// Tells whether the last request came in the last 10 seconds.
+    /// Tells whether the last request came in the last 10 seconds, or the client of a stream keeps up with it.
     pub(super) fn is_answered(&self) -> bool {
         let asked = *lock(&self.0.asked);
-        asked.is_some_and(|asked| asked.elapsed() < ANSWERED_FOR)
+        let keeps_up = matches!(*lock(&self.0.state), State::WithoutEnd);
+        keeps_up || asked.is_some_and(|asked| asked.elapsed() < ANSWERED_FOR)
     }
 
-    /// Removes the deadline.
+    /// Removes the deadline, because the client of a stream has read all lines.
     pub(super) fn lift(&self) {
+        *lock(&self.0.asked) = Some(Instant::now());
         self.set(State::WithoutEnd);
     }
 
@@ -138,15 +141,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_idle_until_lines_wait() {
         let patience = Patience::new();
+        assert!(!patience.is_answered());
         patience.lift();
         let idle = timeout(Duration::from_secs(3600), patience.end()).await;
         assert!(idle.is_err(), "{idle:?}");
+        assert!(
+            patience.is_answered(),
+            "it gives way to connections that wait"
+        );
         // A task waits already when the deadline is set.
         let (waited, ()) = tokio::join!(seconds_until_end(&patience), async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             patience.allow(LINES_WITHIN);
         });
         assert_eq!(waited, 5 + LINES_WITHIN.as_secs());
+        assert!(!patience.is_answered(), "its client does not read");
     }
 
     #[tokio::test(start_paused = true)]

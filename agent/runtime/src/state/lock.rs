@@ -205,18 +205,21 @@ impl Store {
                 Err(error) => return Err(Error::io(&directory)(error)),
             }
             let record = self.read(name);
-            let held_by = self.waiter(name).ok().and_then(|it| it.holder());
+            let held_by = self.waiter(name).map(|it| it.holder());
             drop(making);
             match (record, held_by) {
                 // A holder that is not the recorded supervisor cleans up, and is about to remove the directory.
-                (Ok(record), Some(holder)) if record.supervisor != holder.pid() => {
+                (Ok(record), Ok(Some(holder))) if record.supervisor != holder.pid() => {
                     if Instant::now() > deadline {
                         return Err(locked(directory.join(LOCK), holder));
                     }
                     sleep(PAUSE);
                 }
                 // Where nobody holds the lock, the container has ended, even if what it left could not be removed.
-                (Ok(_), None) => return Err(Error::Ended { name: name.into() }),
+                (Ok(_), Ok(None)) => return Err(Error::Ended { name: name.into() }),
+                (Ok(record), Err(_)) if matches!(record.status, Status::Exited { .. }) => {
+                    return Err(Error::Ended { name: name.into() });
+                }
                 _ => return Err(Error::Running { name: name.into() }),
             }
         }

@@ -188,7 +188,7 @@ fn what_an_older_agent_left_is_taken_over() {
         assert!(new.adopt().is_empty());
         assert_eq!(new.read("a").unwrap(), wanted);
     }
-    assert!(matches!(new.claim("a"), Err(Error::Running { .. })));
+    assert!(matches!(new.claim("a"), Err(Error::Ended { .. })));
     // The supervisor still writes to the old path, and the new path leads to the same files.
     wanted.status = Status::Exited { code: 3 };
     claim.write(&wanted).unwrap();
