@@ -2,7 +2,7 @@
 
 use agent_host::connections::{TCP_STATES, Tcp, Udp};
 
-use super::{Cgroup, Samples, Source};
+use super::{Samples, Source};
 use crate::catalogue;
 use crate::text::Value;
 
