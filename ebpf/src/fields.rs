@@ -6,6 +6,10 @@
 pub enum Lookup {
     /// The offset in bytes of `member` or `member.member` in a struct.
     Member(&'static str, &'static str),
+    /// Likewise, of a member that older kernels have by the second name.
+    Renamed(&'static str, &'static str, &'static str),
+    /// The offset in bits of a member of one bit.
+    Bit(&'static str, &'static str),
     /// The size of a struct in bytes.
     Size(&'static str),
     /// The BTF id of a struct.
@@ -62,6 +66,8 @@ fields! {
     TaskCgroups: Required Member("task_struct", "cgroups"),
     TaskMm: Required Member("task_struct", "mm"),
     TaskSignal: Required Member("task_struct", "signal"),
+    TaskState: Required Renamed("task_struct", "__state", "state"),
+    TaskInIowait: Optional Bit("task_struct", "in_iowait"),
     TaskExitCode: Required Member("task_struct", "exit_code"),
     SignalOomMm: Optional Member("signal_struct", "oom_mm"),
     SignalFlags: Required Member("signal_struct", "flags"),

@@ -90,6 +90,24 @@ impl Task {
     };
 }
 
+/// A thread, as the iterator `threads` writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadState {
+    /// The cgroup that the thread counts under.
+    pub cgroup: CgroupKey,
+    /// The process id in the host's pid namespace.
+    pub pid: u32,
+    /// The thread id in the host's pid namespace: that of a process's leader is its process id.
+    pub tid: u32,
+    /// `task_struct.__state`: 0, or bits `TASK_*` (`include/linux/sched.h`).
+    pub state: u32,
+    /// 1 if the thread waits for I/O, else 0.
+    pub in_iowait: u32,
+}
+
+const _: () = assert!(size_of::<ThreadState>() == size_of::<CgroupKey>() + 16);
+
 /// What every record begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -202,6 +202,16 @@ fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
+/// 1 if `task` waits for I/O, else 0. It is 0 where the kernel's type information does not have the bit.
+#[inline(always)]
+pub fn in_iowait<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
+    let bit = field(Field::TaskInIowait);
+    if bit == ABSENT {
+        return 0;
+    }
+    u32::from(task.load_at::<u8>((bit / 8) as usize) >> (bit % 8) & 1)
+}
+
 /// The number of `task` in its own pid namespace.
 #[inline(always)]
 pub fn own_number<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {

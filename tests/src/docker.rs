@@ -64,8 +64,17 @@ impl Docker {
     /// # Panics
     /// Where it does not come to that.
     pub fn serve(&self) -> Serve {
+        self.serve_with(&[])
+    }
+
+    /// Likewise, with more arguments.
+    ///
+    /// # Panics
+    /// Where it does not come to that.
+    pub fn serve_with(&self, arguments: &[&str]) -> Serve {
         let socket = self.socket();
-        let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
+        let socket = ["--docker-socket", socket.to_str().expect("UTF-8")];
+        let serve = Serve::start(&[&socket, arguments].concat());
         wait_for("the engine is connected", PATIENCE, || {
             is_connected(&serve.metrics()).then_some(())
         });

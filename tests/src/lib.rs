@@ -7,6 +7,7 @@ pub mod agent;
 pub mod archive;
 pub mod attacks;
 pub mod bounded;
+pub mod cadvisor;
 pub mod cgroup;
 pub mod container;
 pub mod containerd;

@@ -36,6 +36,11 @@ impl Metrics {
         self.samples
     }
 
+    /// All samples, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter()
+    }
+
     /// The text that was parsed.
     pub fn text(&self) -> &str {
         &self.text

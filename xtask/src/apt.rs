@@ -29,6 +29,11 @@ pub struct Apt {
 impl Apt {
     /// Reads the lists of all suites, and keeps them in `directory`.
     pub fn prepare(directory: &Path) -> Result<Self> {
+        Self::of(directory, &SUITES.map(|(_, suite)| suite))
+    }
+
+    /// Likewise, of these suites.
+    pub fn of(directory: &Path, suites: &[&str]) -> Result<Self> {
         let own = directory.join("apt");
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(own.join(part))
@@ -50,7 +55,8 @@ impl Apt {
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let list = config.with_file_name("sources.list");
-        fs::write(&list, sources()?).with_context(|| format!("cannot write {}", list.display()))?;
+        fs::write(&list, sources(suites)?)
+            .with_context(|| format!("cannot write {}", list.display()))?;
         let apt = Self { config, own };
         run(&mut apt.command("apt-get", &["update", "-qq"])?)?;
         Ok(apt)
@@ -130,7 +136,7 @@ pub fn completely(complete: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
 
 /// The repository that this machine gets Debian's packages from.
 pub fn mirror() -> Result<String> {
-    let sources = sources()?;
+    let sources = sources(&["trixie"])?;
     let first = sources.lines().find(|line| line.ends_with(" trixie main"));
     let uri = first.and_then(|line| line.split(' ').nth(1));
     Ok(uri
@@ -138,15 +144,15 @@ pub fn mirror() -> Result<String> {
         .to_owned())
 }
 
-/// A sources.list of [`SUITES`], in the repositories that this machine gets its packages from.
-fn sources() -> Result<String> {
+/// A sources.list of these of [`SUITES`], in the repositories that this machine gets its packages from.
+fn sources(suites: &[&str]) -> Result<String> {
     let format = "$(LABEL) $(REPO_URI)";
     let targets = output(&mut command(
         "apt-get",
         &["indextargets", "--format", format, "Created-By: Packages"],
     )?)?;
     let mut text = String::new();
-    for (label, suite) in SUITES {
+    for (label, suite) in SUITES.iter().filter(|(_, it)| suites.contains(it)) {
         let uri = targets
             .lines()
             .find_map(|line| line.strip_prefix(label)?.strip_prefix(' '))

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod cadvisor;
 mod check;
 mod command;
 mod crun;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::command::{self, cargo, command, find, output, path, tools};
-use crate::packages;
+use crate::{cadvisor, packages};
 
 /// The components of the toolchain, and where each shows in its directory. rustup brings the last two with the pinned
 /// toolchain, except where it has been told to install nothing by itself (RUSTUP_AUTO_INSTALL=0).
@@ -40,7 +40,8 @@ pub fn for_run() -> Result<()> {
 /// What `cargo xtask test` needs.
 pub fn for_tests() -> Result<()> {
     for_run()?;
-    packages::for_tests()
+    packages::for_tests()?;
+    cadvisor::get()
 }
 
 /// What `cargo xtask bench` needs.

@@ -82,6 +82,7 @@ const MEMORY_STAT_V1: &[Row] = &[
 const MEMORY_STAT_V2: &[Row] = &[
     row("anon", Field::Rss, Bytes),
     row("file", Field::Cache, Bytes),
+    row("kernel", Field::KernelMemory, Bytes),
     row("file_mapped", Field::MappedFile, Bytes),
     row("inactive_file", Field::InactiveFile, Bytes),
     row("active_file", Field::ActiveFile, Bytes),
@@ -170,10 +171,12 @@ pub const FILES: &[CgroupFile] = files! {
     V1 "cpu" "cpu.cfs_quota_us": Limit Microseconds [CpuQuota] [CpuQuota];
     V1 "cpu" "cpu.stat": (Rows(CPU_STAT_V1)) Count [] [] needed(has_quota);
     V1 "memory" "memory.max_usage_in_bytes": Number Bytes [] [MaxUsage];
+    V1 "memory" "memory.kmem.usage_in_bytes": Number Bytes [] [KernelMemory];
     V1 "memory" "memory.failcnt": Number Count [] [Failcnt] settled(has_no_memory_limit);
     V1 "blkio" "blkio.throttle.io_service_bytes_recursive": DeviceOperations Bytes [] [];
     V1 "blkio" "blkio.throttle.io_serviced_recursive": DeviceOperations Count [] [] needed(has_devices);
     V1 "cpuacct" "cpuacct.stat": (Rows(CPUACCT_STAT)) Ticks [] [CpuUser CpuSystem] moves_with(Some(Field::CpuUsage));
+    V1 "cpuacct" "cpuacct.usage_percpu": EachCpu Nanoseconds [] [];
     V1 "memory" "memory.limit_in_bytes": Limit Bytes [Memory] [MemoryLimit] needed(has_memory_limit);
     V1 "memory" "memory.memsw.limit_in_bytes": Limit Bytes [MemorySwap] [SwapLimit] needed(has_swap_limit);
     V1 "pids" "pids.max": Limit Count [Pids] [ThreadsMax];
@@ -255,6 +258,11 @@ impl CgroupFile {
     /// Returns whether the file has numbers for metrics.
     pub const fn has_metrics(&self) -> bool {
         !self.is_of_settings() || !self.fields.is_empty()
+    }
+
+    /// Returns whether the file is read only where somebody asked for its numbers: it has one for each CPU.
+    pub const fn is_on_request(&self) -> bool {
+        matches!(self.format, EachCpu)
     }
 
     /// Returns the text that sets the limit to this value. Returns None where the file cannot hold such a value.

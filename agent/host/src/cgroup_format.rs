@@ -36,6 +36,8 @@ pub enum Format {
     Pressure,
     /// `0-2,4`.
     Numbers,
+    /// A number for each CPU.
+    EachCpu,
     /// Rows `MAJOR:MINOR OPERATION NUMBER`.
     DeviceOperations,
     /// Rows `MAJOR:MINOR rbytes=N wbytes=N rios=N …`.
@@ -106,6 +108,11 @@ impl CgroupFile {
             Format::Pressure => self.parse_pressure(text, reading),
             Format::DeviceOperations => parse_operations(self.unit, text, reading),
             Format::DeviceStat => parse_device_stat(text, reading),
+            Format::EachCpu => {
+                let numbers: Option<Vec<u64>> = words(text).map(number).collect();
+                reading.cpus = numbers.ok_or("a number for each CPU")?;
+                Ok(())
+            }
             _ => {
                 let value: u64 = number(text.trim_ascii()).ok_or("a number")?;
                 let value = value.saturating_mul(self.unit.in_field());

@@ -76,13 +76,15 @@ pub(super) struct Mount<'a> {
     flags: &'a [u8],
     /// The optional fields, such as `shared:3`.
     propagation: Vec<&'a [u8]>,
-    kind: &'a [u8],
+    pub kind: &'a [u8],
+    /// What is mounted, such as a path of a device.
+    source: &'a [u8],
     /// The options of the file system.
     options: &'a [u8],
 }
 
 impl<'a> Mount<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = number(fields.next()?)?;
         let parent = number(fields.next()?)?;
@@ -98,7 +100,7 @@ impl<'a> Mount<'a> {
             }
         }
         let kind = fields.next()?;
-        let _source = fields.next()?;
+        let source = fields.next()?;
         let options = fields.next()?;
         point.starts_with(b"/").then_some(Self {
             id,
@@ -109,14 +111,37 @@ impl<'a> Mount<'a> {
             flags,
             propagation,
             kind,
+            source,
             options,
         })
+    }
+
+    /// What is mounted, such as `/dev/vda1`.
+    pub fn source(&self) -> String {
+        String::from_utf8_lossy(&unescape(self.source)).into_owned()
+    }
+
+    /// The major and minor number of the file system's device.
+    pub fn numbers(&self) -> Option<(u32, u32)> {
+        let colon = self.device.iter().position(|&byte| byte == b':')?;
+        Some((
+            number(&self.device[..colon])?,
+            number(&self.device[colon + 1..])?,
+        ))
     }
 
     /// The number of the peer group in the optional field `tag`.
     fn group(&self, tag: &str) -> Option<u32> {
         let mut tags = self.propagation.iter();
         tags.find_map(|it| number(it.strip_prefix(tag.as_bytes())?.strip_prefix(b":")?))
+    }
+
+    /// The value of an option of the file system, such as `upperdir=`.
+    pub fn option(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let mut options = self.options.split(|&byte| byte == b',');
+        options
+            .find_map(|option| option.strip_prefix(key))
+            .map(unescape)
     }
 
     fn has(&self, tag: &str) -> bool {

@@ -48,10 +48,7 @@ pub struct Network {
 pub fn of_process(root: &Path, pid: u32, start_time: u64) -> Result<Network, Error> {
     let process = Process::new(root, pid);
     let file = File::read(process.path("net/dev"))?;
-    // The start time is checked after the read. If it matches, the pid was not another process's during the read.
-    if process.started()? != start_time / TICK {
-        return Err(Error::Gone { path: file.path });
-    }
+    process.is_of(Some(start_time))?;
     parse(&file)
 }
 
@@ -62,9 +59,6 @@ pub fn of_process(root: &Path, pid: u32, start_time: u64) -> Result<Network, Err
 pub fn of_host(root: &Path) -> Result<Network, Error> {
     parse(&File::read(root.join("proc/1/net/dev"))?)
 }
-
-/// The unit of the times in `/proc/PID/stat`, in nanoseconds.
-const TICK: u64 = 10_000_000;
 
 fn parse(file: &File) -> Result<Network, Error> {
     let mut network = Network::default();

@@ -28,6 +28,9 @@ pub struct IdRange {
     pub count: u32,
 }
 
+/// The unit of the times in `/proc/PID/stat`, in nanoseconds.
+pub(super) const TICK: u64 = 10_000_000;
+
 /// The pids of all processes that `/proc` shows to this process, in ascending order.
 pub fn numbers(root: &Path) -> Vec<u32> {
     let entries = fs::read_dir(root.join("proc"));
@@ -100,6 +103,20 @@ impl Process {
     /// [`Error::Gone`] where there is no such process.
     pub fn started(&self) -> Result<u64, Error> {
         self.stat(22, "a start time in field 22", number)
+    }
+
+    /// Checks that the process started at `start_time` (nanoseconds of CLOCK_BOOTTIME), where one is given. If it is
+    /// called after a read, the pid was not another process's during the read.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where it is another process, or none.
+    pub(super) fn is_of(&self, start_time: Option<u64>) -> Result<(), Error> {
+        match start_time {
+            Some(time) if self.started()? != time / TICK => Err(Error::Gone {
+                path: self.directory.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The start time by the clock of file times (CLOCK_REALTIME).

@@ -39,6 +39,8 @@ fields! {
     Cache,
     Rss,
     Swap,
+    /// What the kernel itself allocated for the cgroup.
+    KernelMemory,
     MappedFile,
     ActiveFile,
     InactiveFile,
@@ -79,6 +81,8 @@ const UNREAD: u64 = u64::MAX - 2;
 pub struct Reading {
     values: [u64; FIELDS],
     pub devices: Vec<DeviceUse>,
+    /// The CPU time on each CPU, in nanoseconds. Empty unless it was asked for, and on v2, which does not have it.
+    pub cpus: Vec<u64>,
     /// Rows of devices beyond [`DEVICES_AT_MOST`].
     pub left_out: u64,
 }
@@ -88,6 +92,7 @@ impl Default for Reading {
         Self {
             values: [ABSENT; FIELDS],
             devices: Vec::new(),
+            cpus: Vec::new(),
             left_out: 0,
         }
     }

@@ -129,14 +129,20 @@ fn parse_lockdown(file: &File) -> Option<Lockdown> {
 
 /// Returns the number of CPUs in a list such as `0-3,8`.
 fn count_cpus(list: &[u8]) -> Option<usize> {
-    list.split(|&byte| byte == b',')
-        .map(|range| {
-            let mut ends = range.splitn(2, |&byte| byte == b'-').map(number::<u16>);
-            let first = ends.next()??;
-            let last = ends.next().unwrap_or(Some(first))?;
-            Some(usize::from(last.checked_sub(first)?) + 1)
-        })
-        .sum()
+    cpu_list(list).map(|cpus| cpus.len())
+}
+
+/// Returns the CPUs in such a list.
+pub(super) fn cpu_list(list: &[u8]) -> Option<Vec<u16>> {
+    let mut cpus = Vec::new();
+    for range in list.split(|&byte| byte == b',') {
+        let mut ends = range.splitn(2, |&byte| byte == b'-').map(number::<u16>);
+        let first = ends.next()??;
+        let last = ends.next().unwrap_or(Some(first))?;
+        last.checked_sub(first)?;
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub struct Scrape {
     pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
+    pub filesystems_left_out: u64,
     pub cgroups_left_out: LeftOut,
     pub labels_left_out: u64,
 }
@@ -175,6 +176,7 @@ impl AgentMetrics {
             ("interface", scrape.interfaces_left_out),
             ("device", scrape.devices_left_out),
             ("label", scrape.labels_left_out),
+            ("file_system", scrape.filesystems_left_out),
         ] {
             self.left_out.with_label_values(&[what]).inc_by(count);
         }

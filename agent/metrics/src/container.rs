@@ -1,7 +1,9 @@
 //! The families that have series for each cgroup. Each submodule has the table of one subject.
 
+mod connections;
 mod counts;
 mod cpu;
+mod disk;
 mod drift;
 mod effective;
 mod io;
@@ -9,11 +11,14 @@ mod memory;
 mod network;
 mod processes;
 mod spec;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_ebpf::Counts;
+use agent_host::connections::Connections;
+use agent_host::filesystems::Filesystem;
 use agent_host::kept::Directory;
 use agent_host::network::Interface;
 use agent_host::reading::{Field, Reading};
@@ -22,6 +27,8 @@ pub use effective::set_bounds;
 use effective::{BOUNDED, Bound};
 
 use super::catalogue::Metric;
+use super::groups::Groups;
+use super::tasks::Tasks;
 use super::text::{Family, Labels, Value, Writer};
 
 /// A cgroup with the values of its series.
@@ -48,6 +55,18 @@ pub struct Cgroup {
     pub devices: Vec<Arc<str>>,
     /// The network interfaces. Empty where another container or the host owns the network namespace.
     pub interfaces: Vec<Interface>,
+    /// The file systems of the host, or the writable layer of a container.
+    pub filesystems: Vec<Filesystem>,
+    pub on_request: OnRequest,
+}
+
+/// The values of families that are off by default.
+#[derive(Clone, Debug, Default)]
+pub struct OnRequest {
+    /// Those of the network namespace, as of [`Cgroup::interfaces`].
+    pub connections: Connections,
+    /// The init process's limit of open descriptors.
+    pub descriptors: Option<Limit>,
 }
 
 /// The values that only an existing cgroup has.
@@ -56,8 +75,8 @@ pub struct Live {
     /// The time when the cgroup was made, and the time of this scrape, since the epoch.
     pub start_time: Duration,
     pub last_seen: Duration,
-    /// The number of processes; `None` where the tasks cannot be listed.
-    pub processes: Option<u64>,
+    /// `None` where threads cannot be listed.
+    pub tasks: Option<Tasks>,
 }
 
 impl Cgroup {
@@ -75,6 +94,8 @@ impl Cgroup {
             bounds: Default::default(),
             devices: Vec::new(),
             interfaces: Vec::new(),
+            filesystems: Vec::new(),
+            on_request: OnRequest::default(),
         }
     }
 
@@ -90,17 +111,26 @@ pub struct Source {
 }
 
 /// All families, grouped by subject.
-pub const SOURCES: &[&[Source]] = &[
+const SOURCES: &[&[Source]] = &[
     cpu::SOURCES,
     memory::SOURCES,
     processes::SOURCES,
+    tasks::SOURCES,
     io::SOURCES,
+    disk::SOURCES,
     network::SOURCES,
+    connections::SOURCES,
     spec::SOURCES,
     effective::SOURCES,
     drift::SOURCES,
     counts::SOURCES,
 ];
+
+/// Returns the families of these groups.
+pub fn sources(groups: Groups) -> Vec<&'static Source> {
+    let sources = SOURCES.iter().copied().flatten();
+    sources.filter(|it| groups.has(it.metric.group)).collect()
+}
 
 impl Source {
     /// Writes the family with the series of all `cgroups`.
@@ -117,14 +147,14 @@ impl Source {
     }
 }
 
-/// Returns the number of series that a cgroup has in all families.
-pub fn count_series(cgroup: &Cgroup) -> u32 {
+/// Returns the number of series that a cgroup has in these families.
+pub fn count_series(cgroup: &Cgroup, sources: &[&Source]) -> u32 {
     let mut samples = Samples {
         family: None,
         labels: &cgroup.labels,
         count: 0,
     };
-    for source in SOURCES.iter().copied().flatten() {
+    for source in sources {
         (source.write)(cgroup, &mut samples);
     }
     samples.count

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_ebpf::{CgroupKey, Counts};
 use agent_host::devices::Devices;
+use agent_host::filesystems::Filesystem;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::kept::{Directory, ReadErrors};
 use agent_host::reading::Field;
@@ -20,17 +21,22 @@ use agent_registry::path::{PathIdentity, identify};
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
-use super::container::{Cgroup, Directories, Live, count_series, set_bounds};
+use super::container::{Cgroup, Directories, Live, Source, count_series, set_bounds};
 use super::namespaces::{Candidates, HOST};
 use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen};
+use super::tasks::AllTasks;
 use super::text::Labels;
 use super::which;
 
 /// The counts of the BPF programs, by cgroup.
 pub type AllCounts = HashMap<CgroupKey, Counts>;
 
-/// The number of processes in each cgroup.
-pub type Processes = HashMap<CgroupKey, u64>;
+/// The key under which the kernel side counts what is in no cgroup but roots.
+const ROOT: CgroupKey = CgroupKey {
+    id: ROOT_ID,
+    hierarchy: 0,
+    zero: 0,
+};
 
 /// The cgroups of a scrape. `directories` and `places` have an element for each.
 #[derive(Default)]
@@ -106,7 +112,7 @@ impl Found {
     }
 
     /// Keeps the cgroups that have series, now that the number of series of each is known.
-    pub fn retain_bounded(&mut self, bounds: Bounds, seen: &mut Seen) {
+    pub fn retain_bounded(&mut self, bounds: Bounds, seen: &mut Seen, sources: &[&Source]) {
         let mut budget = Budget::new(bounds);
         let mut places = mem::take(&mut self.places).into_iter();
         self.cgroups.retain(|cgroup| match places.next() {
@@ -116,7 +122,7 @@ impl Found {
                 container,
                 key,
             }) => {
-                let series = count_series(cgroup);
+                let series = count_series(cgroup, sources);
                 if let Some(key) = key {
                     seen.set(key, series);
                 }
@@ -131,17 +137,20 @@ impl Found {
         }
     }
 
-    pub fn set_processes(&mut self, hierarchies: &Hierarchies, processes: Option<&Processes>) {
-        let Some(processes) = processes else { return };
+    pub fn set_tasks(&mut self, hierarchies: &Hierarchies, tasks: Option<&AllTasks>) {
+        let Some(tasks) = tasks else { return };
         let mut order = in_order(hierarchies);
         order.extend(hierarchies.by_id(0).map(|v2| v2.id));
-        for (cgroup, directories) in self.cgroups.iter_mut().zip(&self.directories) {
+        let cgroups = self.cgroups.iter_mut().zip(&self.directories);
+        for (index, (cgroup, directories)) in cgroups.enumerate() {
             let key = order.iter().find_map(|hierarchy| {
                 let mut keys = directories.iter().map(|directory| directory.key);
                 keys.find(|key| key.hierarchy == *hierarchy)
             });
+            // A thread that is in no other cgroup counts under the root of v2.
+            let key = key.map(|key| if index == HOST { ROOT } else { key });
             if let (Some(live), Some(key)) = (&mut cgroup.live, key) {
-                live.processes = Some(processes.get(&key).copied().unwrap_or(0));
+                live.tasks = Some(tasks.get(key));
             }
         }
     }
@@ -161,6 +170,13 @@ impl Found {
         {
             host.reading.set(Field::MemoryLimit, capacity.memory);
             host.reading.set(Field::SwapLimit, capacity.swap);
+        }
+    }
+
+    /// Sets the file systems of the host.
+    pub fn set_filesystems(&mut self, filesystems: Vec<Filesystem>) {
+        if let Some(host) = self.cgroups.get_mut(HOST) {
+            host.filesystems = filesystems;
         }
     }
 
@@ -189,7 +205,7 @@ fn live(start_time: SystemTime) -> Live {
     Live {
         start_time: since_epoch(start_time),
         last_seen: since_epoch(SystemTime::now()),
-        processes: None,
+        tasks: None,
     }
 }
 

@@ -6,12 +6,15 @@ use std::path::Path;
 use std::sync::Once;
 
 use agent_ebpf::{Namespace, NamespaceInodes, Task};
+use agent_host::connections::Protocols;
 use agent_host::kept::ReadErrors;
 use agent_host::process::Process;
-use agent_host::{Error, network};
+use agent_host::{Error, connections, network, open_files};
 use agent_registry::registry;
 
 use super::container::Cgroup;
+use super::groups::{Group, Groups};
+use super::layers::{Init, Layers};
 
 /// The network namespaces of a scrape, each with its owner.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub struct Candidates {
     host: u32,
     /// The owner of each network namespace, by the namespace's inode.
     owners: HashMap<u32, Candidate>,
+    /// The init process of each container.
+    inits: Vec<Candidate>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +32,8 @@ struct Candidate {
     index: usize,
     pid: u32,
     start_time: u64,
+    /// Whether the container is root's. A user's container may name any directory as its layer.
+    is_roots: bool,
 }
 
 /// The index of the root cgroup among the cgroups of a scrape.
@@ -42,45 +49,97 @@ impl Candidates {
     pub fn add(&mut self, index: usize, cgroup: &registry::Cgroup) {
         let init = cgroup.life.init().filter(|_| cgroup.is_container());
         if let Some(task) = init.filter(|_| cgroup.gone.is_none()) {
-            self.add_first(index, task);
+            self.add_first(index, task, cgroup.is_confirmed() && cgroup.user() == 0);
         }
     }
 
-    fn add_first(&mut self, index: usize, first: &Task) {
+    fn add_first(&mut self, index: usize, first: &Task, is_roots: bool) {
         let inode = first.namespaces[Namespace::Net as usize];
-        if inode == self.host {
-            return;
-        }
         let candidate = Candidate {
             index,
             pid: first.pid,
             start_time: first.start_time,
+            is_roots,
         };
+        self.inits.push(candidate);
+        if inode == self.host {
+            return;
+        }
         let owner = self.owners.entry(inode).or_insert(candidate);
         if candidate.start_time < owner.start_time {
             *owner = candidate;
         }
     }
 
-    /// Reads the interfaces of each namespace once, and those of the host. Returns how many interfaces were left out.
-    pub fn read(&self, root: &Path, cgroups: &mut [Cgroup], errors: &mut ReadErrors) -> u64 {
+    /// Reads the interfaces of each namespace once, and those of the host. Also counts the connections there, and reads
+    /// limits of open descriptors, as `groups` asks. Returns how many interfaces were left out.
+    pub fn read(
+        &self,
+        root: &Path,
+        cgroups: &mut [Cgroup],
+        groups: Groups,
+        errors: &mut ReadErrors,
+    ) -> u64 {
         let mut left_out = 0;
-        let owners = self.owners.values().map(|owner| {
-            let read = network::of_process(root, owner.pid, owner.start_time);
-            (owner.index, owner.pid, read)
-        });
-        for (index, pid, read) in owners.chain([(HOST, 1, network::of_host(root))]) {
-            if matches!(read, Err(Error::Gone { .. })) && Process::new(root, pid).is_hidden() {
-                say_hidden(pid);
+        let protocols = Protocols {
+            tcp: groups.has(Group::Tcp),
+            udp: groups.has(Group::Udp),
+        };
+        let owners = self.owners.values();
+        let owners = owners.map(|it| (it.index, it.pid, Some(it.start_time)));
+        for (index, pid, start_time) in owners.chain([(HOST, 1, None)]) {
+            let Some(cgroup) = cgroups.get_mut(index) else {
+                continue;
+            };
+            if groups.has(Group::Network) {
+                let read = match start_time {
+                    Some(start_time) => network::of_process(root, pid, start_time),
+                    None => network::of_host(root),
+                };
+                if matches!(read, Err(Error::Gone { .. })) && Process::new(root, pid).is_hidden() {
+                    say_hidden(pid);
+                }
+                if let Some(network) = errors.keep(read) {
+                    cgroup.interfaces = network.interfaces;
+                    left_out += network.left_out as u64;
+                }
             }
-            if let Some(network) = errors.keep(read)
-                && let Some(cgroup) = cgroups.get_mut(index)
-            {
-                cgroup.interfaces = network.interfaces;
-                left_out += network.left_out as u64;
+            if protocols != Protocols::default() {
+                let read = connections::of_process(root, pid, start_time, protocols);
+                cgroup.on_request.connections = errors.keep(read).unwrap_or_default();
             }
         }
+        if groups.has(Group::Process) {
+            self.read_limits(root, cgroups, errors);
+        }
         left_out
+    }
+
+    /// Sets the writable layers of root's containers that were measured.
+    pub fn set_layers(&self, layers: &Layers, cgroups: &mut [Cgroup]) {
+        let of = |candidate: &Candidate| Init {
+            pid: candidate.pid,
+            start_time: candidate.start_time,
+        };
+        let inits = self.inits.iter().filter(|it| it.is_roots);
+        let wanted: Vec<Init> = inits.clone().map(of).collect();
+        let mut measured = layers.take(&wanted);
+        for init in inits {
+            if let (Some(layer), Some(cgroup)) =
+                (measured.remove(&of(init)), cgroups.get_mut(init.index))
+            {
+                cgroup.filesystems = vec![layer];
+            }
+        }
+    }
+
+    fn read_limits(&self, root: &Path, cgroups: &mut [Cgroup], errors: &mut ReadErrors) {
+        for init in &self.inits {
+            let limit = open_files::limit(root, init.pid, init.start_time);
+            if let Some(cgroup) = cgroups.get_mut(init.index) {
+                cgroup.on_request.descriptors = errors.keep(limit);
+            }
+        }
     }
 }
 
@@ -122,7 +181,7 @@ mod tests {
             (4, first(13, 300, 1)),
             (5, first(14, 700, 8)),
         ] {
-            candidates.add_first(index, &task);
+            candidates.add_first(index, &task, true);
         }
         let mut owners: Vec<_> = candidates.owners.values().map(|it| it.index).collect();
         owners.sort_unstable();

@@ -3,20 +3,26 @@
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
-use std::{iter, mem};
+use std::{io, iter, mem};
 
-use agent_ebpf::{CgroupKey, Constraint, Task};
+use agent_ebpf::Constraint;
 use agent_host::changes::watches_allowed;
-use agent_host::kept::Kept;
+use agent_host::filesystems::Filesystems;
+use agent_host::kept::{Kept, ReadErrors};
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_tracer::kernel::counts::{CountsError, OomKills};
 
 use super::agent::{AgentMetrics, Scrape};
 use super::catalogue;
-use super::container::{Cgroup, SOURCES};
-use super::found::{Found, Processes};
+use super::container::{Cgroup, Source, sources};
+use super::found::Found;
+use super::groups::{Group, Groups};
+use super::layers::Layers;
+use super::machine::MachineMetrics;
+use super::own_process;
 use super::series::{Bounds, Choice, Seen};
+use super::tasks::AllTasks;
 use super::text::{Value, Writer};
 use super::which::Which;
 use agent_model::warn_once::WarnOnce;
@@ -26,7 +32,6 @@ use agent_pipeline::PipelineState;
 const DESCRIPTORS_AT_MOST: usize = 32_768;
 
 static UNREAD: WarnOnce = WarnOnce::new();
-static UNCOUNTED: WarnOnce = WarnOnce::new();
 
 /// Makes scrapes, and keeps descriptors and counters from one to the next.
 pub struct Scraper {
@@ -35,6 +40,21 @@ pub struct Scraper {
     which: Which,
     bounds: Bounds,
     seen: Mutex<Seen>,
+    groups: Groups,
+    sources: Vec<&'static Source>,
+    machine: Mutex<MachineMetrics>,
+    filesystems: Mutex<Filesystems>,
+    /// `None`: layers are not measured.
+    layers: Option<Layers>,
+}
+
+/// What a scraper exports.
+#[derive(Clone, Copy, Debug)]
+pub struct Exported {
+    /// The cgroups that have series.
+    pub which: Which,
+    pub bounds: Bounds,
+    pub groups: Groups,
 }
 
 /// The values that one scrape has read.
@@ -42,23 +62,39 @@ struct Answer {
     started: Instant,
     cgroups: Vec<Cgroup>,
     oom_kills: OomKills,
+    /// The text of the machine and of this process.
+    own: Writer,
     scrape: Scrape,
 }
 
 impl Scraper {
     /// Makes a scraper. `descriptors` is the number that the process may have open; the scraper keeps at most half of
-    /// them, and at most 32,768. `which` and `bounds` select the cgroups that have series.
-    pub fn new(descriptors: usize, agent: AgentMetrics, which: Which, bounds: Bounds) -> Self {
-        Self {
-            kept: Mutex::new(Kept::new(
-                (descriptors / 2).min(DESCRIPTORS_AT_MOST),
-                watches_allowed(Path::new("/")),
-            )),
+    /// them, and at most 32,768.
+    ///
+    /// # Errors
+    /// The kernel refuses a thread that layers are measured by.
+    pub fn new(descriptors: usize, agent: AgentMetrics, exported: Exported) -> io::Result<Self> {
+        let root = Path::new("/");
+        let Exported {
+            which,
+            bounds,
+            groups,
+        } = exported;
+        let descriptors = (descriptors / 2).min(DESCRIPTORS_AT_MOST);
+        let kept = Kept::new(descriptors, watches_allowed(root));
+        let layers = groups.has(Group::DiskUsage).then(Layers::start);
+        Ok(Self {
+            kept: Mutex::new(kept.with_each_cpu(groups.has(Group::PerCpu))),
             agent,
             which,
             bounds,
             seen: Mutex::default(),
-        }
+            groups,
+            sources: sources(groups),
+            machine: Mutex::new(MachineMetrics::new(root)),
+            filesystems: Mutex::new(Filesystems::new(root)),
+            layers: layers.transpose()?,
+        })
     }
 
     /// Reads all values, and returns their text in chunks.
@@ -76,7 +112,8 @@ impl Scraper {
     fn read(&self, shared: &PipelineState) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
-        let mut processes = processes(shared);
+        let mut errors = ReadErrors::default();
+        let mut tasks = AllTasks::count(shared, self.groups, &mut errors);
         let (mut found, overflow, oom_kills) = {
             // Both locks are held at the same time. When a cgroup is removed, its counts move from the kernel to the
             // registry. Without both locks, this might count them twice or not at all.
@@ -86,8 +123,8 @@ impl Scraper {
             let oom_kills = kernel.oom_kills()?;
             drop(kernel);
             registry.count_subtrees(&mut counts);
-            if let Some(processes) = &mut processes {
-                registry.add_subtrees(processes);
+            if let Some(tasks) = &mut tasks {
+                registry.add_subtrees(&mut tasks.by_cgroup);
             }
             let choice = Choice {
                 which: self.which,
@@ -98,19 +135,30 @@ impl Scraper {
             (found, overflow, oom_kills)
         };
         let mut kept = lock(&self.kept);
-        let (readings, mut errors) = kept.read(&shared.hierarchies, &found.directories);
+        let (readings, failed) = kept.read(&shared.hierarchies, &found.directories);
         let kept_sizes = kept.sizes();
         drop(kept);
+        errors.add(failed);
         for (cgroup, reading) in found.cgroups.iter_mut().zip(readings) {
             cgroup.reading = reading;
         }
-        found.set_processes(&shared.hierarchies, processes.as_ref());
+        found.set_tasks(&shared.hierarchies, tasks.as_ref());
         found.set_bounds(&shared.hierarchies);
         // This comes after the bounds: the capacity of the host is no limit for the cgroups below the root.
         found.set_capacity(root, &mut errors);
         found.set_devices(root);
-        let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
-        found.retain_bounded(self.bounds, &mut lock(&self.seen));
+        if let Some(layers) = &self.layers {
+            found.candidates.set_layers(layers, &mut found.cgroups);
+        }
+        let filesystems_left_out = self.read_filesystems(&mut found, &mut errors);
+        let cgroups = &mut found.cgroups;
+        let left_out = found
+            .candidates
+            .read(root, cgroups, self.groups, &mut errors);
+        found.retain_bounded(self.bounds, &mut lock(&self.seen), &self.sources);
+        let mut own = Writer::default();
+        own_process::write(root, &mut errors, &mut own);
+        lock(&self.machine).write(errors.count > 0, &mut own);
         match &errors.first {
             Some(error) => {
                 let why = text::error_line(error);
@@ -124,6 +172,7 @@ impl Scraper {
             overflow: overflow.total(),
             kept: kept_sizes,
             interfaces_left_out: left_out,
+            filesystems_left_out,
             devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
             cgroups_left_out: found.left_out,
             labels_left_out: found.labels_left_out,
@@ -132,8 +181,19 @@ impl Scraper {
             started,
             cgroups: found.cgroups,
             oom_kills,
+            own,
             scrape,
         })
+    }
+
+    /// Reads the file systems of the host. Returns how many were left out.
+    fn read_filesystems(&self, found: &mut Found, errors: &mut ReadErrors) -> u64 {
+        if !self.groups.has(Group::Disk) && !self.groups.has(Group::DiskIo) {
+            return 0;
+        }
+        let mut filesystems = lock(&self.filesystems);
+        found.set_filesystems(errors.keep(filesystems.read()).unwrap_or_default());
+        filesystems.left_out
     }
 
     /// Writes the text of an answer, chunk by chunk.
@@ -142,9 +202,10 @@ impl Scraper {
             started,
             mut cgroups,
             oom_kills,
+            mut own,
             mut scrape,
         } = answer;
-        let mut sources = SOURCES.iter().copied().flatten();
+        let mut sources = self.sources.iter();
         let mut is_done = false;
         let chunks = iter::from_fn(move || {
             let mut out = Writer::default();
@@ -164,6 +225,7 @@ impl Scraper {
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
             let mut chunks = out.take();
+            chunks.extend(own.take());
             match self.agent.text(shared, scrape) {
                 Ok(text) => chunks.push(text),
                 Err(error) => tracing::error!(%error, "the answer to a scrape is cut short"),
@@ -172,27 +234,6 @@ impl Scraper {
         });
         chunks.flatten()
     }
-}
-
-/// Counts the processes of each cgroup, in each hierarchy that the BPF iterator reports.
-fn processes(shared: &PipelineState) -> Option<Processes> {
-    let tasks = lock(&shared.kernel).snapshot();
-    let tasks = tasks.inspect_err(|error| {
-        let why = text::error_line(error);
-        UNCOUNTED.warn(&format!("processes cannot be counted: {why}"));
-    });
-    let mut processes = Processes::new();
-    for Task { cgroups, .. } in tasks.ok()? {
-        for (id, hierarchy) in cgroups.ids.into_iter().zip(cgroups.hierarchies) {
-            let key = CgroupKey {
-                id,
-                hierarchy,
-                zero: 0,
-            };
-            *processes.entry(key).or_default() += 1;
-        }
-    }
-    Some(processes)
 }
 
 fn write_oom_kills(kills: &OomKills, out: &mut Writer) {

@@ -89,6 +89,8 @@ pub enum Value {
     Number(u64),
     /// Nanoseconds, which are written as seconds. Other units use it for billionths as well.
     Seconds(u64),
+    /// -1: no limit.
+    MinusOne,
 }
 
 impl From<Duration> for Value {
@@ -105,6 +107,10 @@ impl Value {
     /// of thousands of values.
     fn push_to(self, text: &mut String) {
         let (number, mut decimals) = match self {
+            Self::MinusOne => {
+                text.push_str("-1");
+                return;
+            }
             Self::Number(number) => (number, 0),
             Self::Seconds(0) => (0, 0),
             Self::Seconds(nanoseconds) => (nanoseconds, 9),

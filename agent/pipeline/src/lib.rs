@@ -11,6 +11,7 @@ mod confirm;
 mod demand;
 mod ending;
 mod escapes;
+pub mod load;
 pub mod look;
 mod missed;
 mod reader;
@@ -31,6 +32,7 @@ use agent_tracer::kernel::probes::see_events;
 use agent_tracer::kernel::{KernelError, LoadedKernel, TraceOptions};
 use confirm::Waiting;
 use demand::Demand;
+use load::Loads;
 use reader::RingReader;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
@@ -109,6 +111,7 @@ impl Pipeline {
             waiting: Waiting::default(),
             demand,
             decoded: Default::default(),
+            loads: Loads::default(),
             stop: AtomicBool::new(false),
             wake,
         });
@@ -124,6 +127,14 @@ impl Pipeline {
         if let Some(program) = recheck.transpose().map_err(PipelineError::Thread)? {
             let shared = Arc::clone(&shared);
             pipeline.spawn("escapes", move || escapes::recheck(&program, &shared.stop))?;
+        }
+        let threads = lock(&shared.kernel).threads().map(OwnedFd::try_clone);
+        let threads = threads.transpose().map_err(PipelineError::Thread)?;
+        if let Some(program) = threads.filter(|_| options.loads) {
+            let shared = Arc::clone(&shared);
+            pipeline.spawn("load", move || {
+                load::watch(&program, &shared.loads, &shared.stop);
+            })?;
         }
         pipeline.spawn("witness", move || {
             let look = |claim: &Claim| shared.witnesses.confirm(claim);

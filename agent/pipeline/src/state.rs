@@ -19,6 +19,7 @@ use rustix::fd::OwnedFd;
 
 use super::confirm::Waiting;
 use super::demand::Demand;
+use super::load::Loads;
 
 /// The most claims that the pipeline tries again for one command, at some 50 µs each.
 const CLAIMS_AT_MOST: usize = 1024;
@@ -46,6 +47,8 @@ pub struct PipelineState {
     pub hierarchies: Hierarchies,
     /// The open streams.
     pub streams: Arc<EventStreams>,
+    /// The load averages, where [`TraceOptions::loads`](agent_tracer::kernel::TraceOptions::loads) asked for them.
+    pub loads: Loads,
     pub(super) witnesses: Witnesses,
     /// Claims that wait for the thread `witness`.
     pub(super) waiting: Waiting,

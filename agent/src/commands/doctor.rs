@@ -103,6 +103,7 @@ fn try_probes(mechanisms: Mechanisms) -> (Vec<ProbeStatus>, Option<String>) {
     let options = TraceOptions {
         mechanisms,
         pin: None,
+        loads: false,
     };
     let attached = kernel::load(&options).and_then(|loaded| {
         let (kernel, _) = loaded.kernel.attach()?;

@@ -53,6 +53,7 @@ impl EventRequest<'_> {
         let options = TraceOptions {
             mechanisms: self.mechanisms,
             pin: None,
+            loads: false,
         };
         let labels = LabelPatterns::default();
         let engine = self.engine.follow(labels.clone());

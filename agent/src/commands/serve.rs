@@ -8,7 +8,8 @@ use std::sync::Arc;
 use agent_engines::witness::Intents;
 use agent_host::descriptors::raise_limit;
 use agent_metrics::agent::AgentMetrics;
-use agent_metrics::scrape::Scraper;
+use agent_metrics::groups::{Group, Groups};
+use agent_metrics::scrape::{Exported, Scraper};
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::Traffic;
 use agent_metrics::which::Which;
@@ -88,6 +89,14 @@ pub struct Args {
     #[arg(long = "label", value_name = "PATTERN|none", default_value = LabelPatterns::COMPOSE)]
     labels: Vec<String>,
 
+    /// Groups of metrics to export beside those of the default, by cAdvisor's names; METRICS.md has each with its cost
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', value_enum)]
+    enable_metrics: Vec<Group>,
+
+    /// Groups of metrics not to export, whatever --enable-metrics says
+    #[arg(long, value_name = "GROUP,…", value_delimiter = ',', value_enum)]
+    disable_metrics: Vec<Group>,
+
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -115,10 +124,14 @@ fn measure_programs() -> anyhow::Result<OwnedFd> {
 }
 
 impl Args {
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            all: self.max_series,
-            container: self.max_series_per_container,
+    fn exported(&self) -> Exported {
+        Exported {
+            which: self.cgroups,
+            bounds: Bounds {
+                all: self.max_series,
+                container: self.max_series_per_container,
+            },
+            groups: Groups::new(&self.enable_metrics, &self.disable_metrics),
         }
     }
 }
@@ -126,6 +139,7 @@ impl Args {
 /// Serves until a signal ends it.
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::log_to_stderr("info");
+    let exported = args.exported();
     super::need_privileges("serve")?;
     // Signals are caught before anything is made that must be removed at the end.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -148,7 +162,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let descriptors = raise_limit();
     let traffic = Arc::new(Traffic::default());
     let agent = AgentMetrics::new(bpf_stats.is_some(), state.clone(), Arc::clone(&traffic))?;
-    let scraper = Scraper::new(descriptors, agent, args.cgroups, args.bounds());
+    let scraper = Scraper::new(descriptors, agent, exported)?;
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(
         Arc::clone(&server),
@@ -161,6 +175,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let options = TraceOptions {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
+        loads: exported.groups.has(Group::CpuLoad),
     };
     let witnesses = super::engine::witnesses(Intents::Read, state, labels)?;
     let start = tokio::task::spawn_blocking(move || {

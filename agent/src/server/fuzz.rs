@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use agent_metrics::agent::AgentMetrics;
-use agent_metrics::scrape::Scraper;
+use agent_metrics::groups::Groups;
+use agent_metrics::scrape::{Exported, Scraper};
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::{Side, Traffic};
 use agent_metrics::which::Which;
@@ -31,7 +32,12 @@ struct Fuzzed {
 fn fuzzed() -> Option<Fuzzed> {
     let traffic = Arc::new(Traffic::default());
     let agent = AgentMetrics::new(false, None, Arc::clone(&traffic)).ok()?;
-    let scraper = Scraper::new(DESCRIPTORS, agent, Which::All, Bounds::DEFAULT);
+    let exported = Exported {
+        which: Which::All,
+        bounds: Bounds::DEFAULT,
+        groups: Groups::default(),
+    };
+    let scraper = Scraper::new(DESCRIPTORS, agent, exported).ok()?;
     let server = Arc::new(Server::new(Arc::new(EventStreams::default()), scraper));
     let (sender, _) = mpsc::channel(1);
     let service = service(

@@ -73,7 +73,8 @@ contract!(
     ProcessKey,
     OomRecord,
     RecordOutcomes,
-    Task
+    Task,
+    ThreadState
 );
 
 /// Reads a struct from its bytes; `None` if `bytes` do not have the size of `T`.

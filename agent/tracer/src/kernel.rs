@@ -11,6 +11,7 @@ mod object;
 pub mod probes;
 pub mod program;
 pub mod runs;
+pub mod threads;
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -98,6 +99,8 @@ pub struct TraceOptions {
     pub mechanisms: Mechanisms,
     /// A directory on a bpffs under which the maps outlive the process.
     pub pin: Option<PathBuf>,
+    /// Whether load averages are wanted, for which threads are counted every five seconds.
+    pub loads: bool,
 }
 
 /// The loaded programs, which are not attached yet.
@@ -105,6 +108,7 @@ pub struct Ready {
     object: BpfObject,
     attempts: Vec<Attempt>,
     snapshot: OwnedFd,
+    threads: Option<OwnedFd>,
     recheck: Option<OwnedFd>,
     active: Array<MapData, u64>,
     host: Array<MapData, NamespaceInodes>,
@@ -114,6 +118,7 @@ pub struct Ready {
 /// The attached programs. Dropping it detaches them.
 pub struct Kernel {
     snapshot: OwnedFd,
+    threads: Option<OwnedFd>,
     recheck: Option<OwnedFd>,
     programs: Arc<Programs>,
     links: Vec<OwnedFd>,
@@ -173,13 +178,19 @@ pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
         facts: &facts,
     };
     let snapshot = load_snapshot(loader)?;
-    let recheck = load_recheck(loader);
+    let threads = load_more(loader, "threads", "processes and tasks will not be counted");
+    let recheck = load_more(
+        loader,
+        "recheck",
+        "escapes that no probe sees will not be reported",
+    );
     let attempts = begin_all(loader, PROBES, |probe| options.mechanisms.ways(probe));
     let log = log(&attempts);
     let kernel = Ready {
         object,
         attempts,
         snapshot,
+        threads,
         recheck,
         active,
         host,
@@ -195,7 +206,7 @@ pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
     })
 }
 
-/// The hook of the two iterators over all tasks, `snapshot` and `recheck`.
+/// The hook of the iterators over all tasks: `snapshot`, `threads` and `recheck`.
 const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 
 /// Lists the host's namespaces and every process once, without tracing anything.
@@ -218,13 +229,11 @@ fn load_snapshot(loader: Loader<'_>) -> Result<OwnedFd, SnapshotError> {
     Ok(loader.load("snapshot", SNAPSHOT)?)
 }
 
-fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
-    let loaded = loader.load("recheck", SNAPSHOT);
+/// Loads an iterator that the agent can do without. `lost` says what is lost where the kernel refuses it.
+fn load_more(loader: Loader<'_>, name: &'static str, lost: &str) -> Option<OwnedFd> {
+    let loaded = loader.load(name, SNAPSHOT);
     let failed = |error: &ProbeError| {
-        tracing::warn!(
-            "escapes that no probe sees will not be reported: {}",
-            agent_model::text::error_line(error)
-        );
+        tracing::warn!("{lost}: {}", agent_model::text::error_line(error));
     };
     loaded.inspect_err(failed).ok()
 }
@@ -267,6 +276,7 @@ impl Ready {
         let mut all_programs = Vec::new();
         let mut kernel = Kernel {
             snapshot: self.snapshot,
+            threads: self.threads,
             recheck: self.recheck,
             programs: Arc::new(Programs::new(Vec::new())),
             links: Vec::new(),
@@ -295,6 +305,11 @@ impl Kernel {
     /// The kernel refuses the task iterator, or its list cannot be read.
     pub fn snapshot(&self) -> Result<Vec<Task>, KernelError> {
         Ok(snapshot(&self.snapshot)?)
+    }
+
+    /// The program that lists all threads, for [`threads::all`]; `None` if the kernel refused to load it.
+    pub fn threads(&self) -> Option<&OwnedFd> {
+        self.threads.as_ref()
     }
 
     /// The program that checks all processes for escapes; `None` if the kernel refused to load it.

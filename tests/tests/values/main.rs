@@ -3,6 +3,7 @@
 mod agent;
 mod disk;
 mod families;
+mod groups;
 mod rows;
 mod which;
 

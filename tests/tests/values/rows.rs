@@ -91,6 +91,11 @@ pub const ROWS: &[Row] = &[
         at("memory", "memory.peak", "", 1.0),
     ),
     row(
+        "container_memory_kernel_usage",
+        at("memory", "memory.kmem.usage_in_bytes", "", 1.0),
+        at("memory", "memory.stat", "kernel", 1.0),
+    ),
+    row(
         "container_memory_failcnt",
         at("memory", "memory.failcnt", "", 1.0),
         at("memory", "memory.events.local", "max", 1.0),

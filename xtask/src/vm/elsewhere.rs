@@ -13,6 +13,7 @@ pub enum Why {
     /// An engine, or systemd.
     Debian,
     Prometheus,
+    Cadvisor,
     Compiler,
     Time,
 }
@@ -22,6 +23,7 @@ impl Why {
         match self {
             Self::Debian => "docker, containerd, podman or systemd, which `cargo xtask vm --debian` has",
             Self::Prometheus => "Prometheus, and is about nothing of a kernel's",
+            Self::Cadvisor => "docker and cAdvisor, which are compared on this machine",
             Self::Compiler => "a C compiler",
             Self::Time => "more time than an emulated machine has",
         }
@@ -30,7 +32,8 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 20] = [
+    Row { tests: "cadvisor::",       why: Why::Cadvisor },
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },

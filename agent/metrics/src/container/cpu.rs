@@ -63,8 +63,14 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
+/// Writes the CPU time on each CPU that was used, where it was read; otherwise the total.
 fn usage(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
-    if let Some(nanoseconds) = cgroup.number(Field::CpuUsage) {
+    let cpus = &cgroup.reading.cpus;
+    for (cpu, nanoseconds) in cpus.iter().enumerate().filter(|(_, it)| **it > 0) {
+        out.push(&[&format!("cpu{cpu:02}")], Value::Seconds(*nanoseconds));
+    }
+    let total = cgroup.number(Field::CpuUsage).filter(|_| cpus.is_empty());
+    if let Some(nanoseconds) = total {
         out.push(&["total"], Value::Seconds(nanoseconds));
     }
 }

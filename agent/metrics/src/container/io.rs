@@ -1,5 +1,6 @@
 //! The families of block I/O, by device.
 
+use agent_host::filesystems::DiskCount;
 use agent_host::reading::{DeviceUse, OPERATIONS, Operation};
 
 use super::{Cgroup, Samples, Source};
@@ -13,7 +14,7 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         metric: &catalogue::FS_READS,
-        write: |cgroup, out| operation(cgroup, out, |device| &device.count, Operation::Read),
+        write: |cgroup, out| count(cgroup, out, Operation::Read, DiskCount::Reads),
     },
     Source {
         metric: &catalogue::FS_WRITES_BYTES,
@@ -21,7 +22,7 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         metric: &catalogue::FS_WRITES,
-        write: |cgroup, out| operation(cgroup, out, |device| &device.count, Operation::Write),
+        write: |cgroup, out| count(cgroup, out, Operation::Write, DiskCount::Writes),
     },
     Source {
         metric: &catalogue::BLKIO_USAGE,
@@ -41,6 +42,17 @@ fn operation(
             && !name.is_empty()
         {
             out.push(&[name], Value::Number(value));
+        }
+    }
+}
+
+/// Writes the operations. The host's cgroup may have none of a device that a file system of the host is on.
+fn count(cgroup: &Cgroup, out: &mut Samples<'_, '_>, of_cgroup: Operation, of_disk: DiskCount) {
+    operation(cgroup, out, |device| &device.count, of_cgroup);
+    for filesystem in &cgroup.filesystems {
+        let is_written = cgroup.devices.contains(&filesystem.device);
+        if let Some(io) = filesystem.io.filter(|_| !is_written) {
+            out.push(&[&filesystem.device], Value::Number(io.get(of_disk)));
         }
     }
 }

@@ -28,6 +28,10 @@ pub const SOURCES: &[Source] = &[
         write: |cgroup, out| out.number(cgroup.number(Field::Swap)),
     },
     Source {
+        metric: &catalogue::MEMORY_KERNEL_USAGE,
+        write: |cgroup, out| out.number(cgroup.number(Field::KernelMemory)),
+    },
+    Source {
         metric: &catalogue::MEMORY_MAPPED_FILE,
         write: |cgroup, out| out.number(cgroup.number(Field::MappedFile)),
     },

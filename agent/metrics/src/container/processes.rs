@@ -2,13 +2,13 @@
 
 use agent_host::reading::Field;
 
-use super::Source;
+use super::{Cgroup, Source};
 use crate::catalogue;
 
 pub const SOURCES: &[Source] = &[
     Source {
         metric: &catalogue::PROCESSES,
-        write: |cgroup, out| out.number(cgroup.live.as_ref().and_then(|live| live.processes)),
+        write: |cgroup, out| out.number(processes(cgroup)),
     },
     Source {
         metric: &catalogue::THREADS,
@@ -27,3 +27,7 @@ pub const SOURCES: &[Source] = &[
         write: |cgroup, out| out.one(cgroup.live.as_ref().map(|live| live.last_seen.into())),
     },
 ];
+
+fn processes(cgroup: &Cgroup) -> Option<u64> {
+    Some(cgroup.live.as_ref()?.tasks?.processes)
+}

@@ -1,6 +1,7 @@
 //! The series of cgroups with given values.
 
 mod drift;
+mod on_request;
 
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 use agent_host::network::Traffic;
@@ -10,6 +11,7 @@ use agent_model::limit::Kind;
 
 use super::*;
 use crate::catalogue;
+use crate::groups::Group;
 
 fn cgroup(id: &str) -> Cgroup {
     Cgroup::new(Labels::new(id, "", ""), Counts::default())
@@ -19,7 +21,10 @@ fn living(id: &str) -> Cgroup {
     let live = Live {
         start_time: Duration::new(1_700_000_000, 250_000_000),
         last_seen: Duration::from_secs(1_800_000_000),
-        processes: Some(2),
+        tasks: Some(Tasks {
+            processes: 2,
+            ..Tasks::default()
+        }),
     };
     Cgroup {
         live: Some(live),
@@ -50,8 +55,7 @@ fn every_family_of_a_cgroup_is_written_once() {
     let written: Vec<_> = SOURCES.iter().copied().flatten().collect();
     let mut names: Vec<_> = written.iter().map(|source| source.metric.name).collect();
     names.sort_unstable();
-    let mut all: Vec<_> = catalogue::ALL
-        .iter()
+    let mut all: Vec<_> = catalogue::all()
         .filter(|metric| metric.labels.ends_with(&Labels::NAMES))
         .map(|metric| metric.name)
         .collect();

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::AddAssign;
 
 use agent_ebpf::{CgroupKey, Counts};
 
@@ -22,7 +23,10 @@ impl Registry {
     }
 
     /// Adds the sizes of cgroups below a container's own cgroup to that own cgroup.
-    pub fn add_subtrees(&self, sizes: &mut HashMap<CgroupKey, u64, impl BuildHasher>) {
+    pub fn add_subtrees<T>(&self, sizes: &mut HashMap<CgroupKey, T, impl BuildHasher>)
+    where
+        T: Copy + Default + AddAssign,
+    {
         let below = sizes.iter();
         let below = below.filter_map(|(key, size)| Some((self.own_key(*key)?, *size)));
         for (own, size) in below.collect::<Vec<_>>() {

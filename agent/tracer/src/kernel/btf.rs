@@ -132,6 +132,12 @@ impl<'a> Btf<'a> {
         self.type_of(*id)
     }
 
+    /// The offset in bits of a member of the struct `of`.
+    pub fn bit(&self, of: &'static str, member: &str) -> Option<u32> {
+        let container = self.named(of, &[KIND_STRUCT])?;
+        Some(self.find_member(container, member, 0)?.0)
+    }
+
     /// The offset in bytes of the member `path` (`a` or `a.b`) in the struct `of`.
     pub fn member(&self, of: &'static str, path: &str) -> Option<u32> {
         let mut container = self.named(of, &[KIND_STRUCT])?;
@@ -327,6 +333,7 @@ mod tests {
         assert_eq!(btf.member("outer", "b"), Some(4));
         assert_eq!(btf.member("outer", "list"), Some(8));
         assert_eq!(btf.member("outer", "missing"), None);
+        assert_eq!(btf.bit("outer", "b"), Some(32));
         assert_eq!(btf.size("outer"), Some(16));
         assert_eq!(btf.enumerator("colour", "red"), Some(7));
         assert_eq!(btf.is_array("outer", "list"), Some(true));

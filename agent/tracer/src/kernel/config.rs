@@ -58,6 +58,10 @@ pub fn find(
     for (field, need, lookup) in FIELDS {
         let found = match *lookup {
             Lookup::Member(of, path) => btf.member(of, path),
+            Lookup::Renamed(of, name, before) => {
+                btf.member(of, name).or_else(|| btf.member(of, before))
+            }
+            Lookup::Bit(of, name) => btf.bit(of, name),
             Lookup::Size(of) => btf.size(of),
             Lookup::Id(of) => btf.structure(of),
             Lookup::Enumerator(of, name) => btf.enumerator(of, name),
@@ -92,6 +96,8 @@ pub fn find(
 const fn type_name(lookup: Lookup) -> &'static str {
     match lookup {
         Lookup::Member(name, _)
+        | Lookup::Renamed(name, ..)
+        | Lookup::Bit(name, _)
         | Lookup::Size(name)
         | Lookup::Id(name)
         | Lookup::Enumerator(name, _) => name,
