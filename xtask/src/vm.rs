@@ -134,7 +134,7 @@ pub fn run(options: &Options) -> Result<()> {
                 initrd: &initrd,
                 disks: &disks,
                 words,
-                memory: 1024,
+                memory: 768,
                 cpus: if options.quick { 1 } else { 2 },
             });
             step(&name, || boot(&suite, &emulator, &machines, deadline))
