@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_engines::witness::Intents;
+use agent_model::labels::LabelPatterns;
 use agent_pipeline::Pipeline;
 use agent_stream::client;
 use agent_stream::client::EventSource;
