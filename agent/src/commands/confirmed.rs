@@ -291,7 +291,8 @@ impl ConfirmedContainer {
     ) -> Result<Option<Intent>, intent::Error> {
         let is_final = |intent: &Intent| intent.source != Source::Bundle;
         let of_record = self.intended.as_deref().cloned();
-        if self.container.runtime == Runtime::Agent.name() || of_record.as_ref().is_some_and(is_final)
+        if self.container.runtime == Runtime::Agent.name()
+            || of_record.as_ref().is_some_and(is_final)
         {
             return Ok(of_record);
         }

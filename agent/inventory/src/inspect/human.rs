@@ -115,7 +115,10 @@ fn process(page: &mut Page, report: &ProcessReport) {
             };
             page.block("container", &text, NAME);
             if let Some(pod) = &it.pod {
-                page.row("pod", &format!("{} in namespace {}", pod.pod, pod.namespace));
+                page.row(
+                    "pod",
+                    &format!("{} in namespace {}", pod.pod, pod.namespace),
+                );
             }
             for (name, value) in it.labels.iter() {
                 page.row("label", &format!("{name}={value}"));
