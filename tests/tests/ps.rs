@@ -385,6 +385,41 @@ fn colours_are_for_terminals() {
 
 #[test]
 #[ignore = "needs root"]
+fn the_labels_of_agent_run_are_there_while_it_runs_and_afterwards() {
+    let serve = Serve::start(&["--docker-socket", "off", "--label", "team*"]);
+    let container = run::Container::new("labelled");
+    let flags = ["--label", "team=blue", "-l", "other=x"];
+    container.start(&flags, &["sleep", "1000"]);
+    let chosen = |socket: &Path| {
+        let name = format!("name={}", container.name);
+        let format = "{{.State}} {{.Label \"team\"}}";
+        let flags = [
+            "-a",
+            "-f",
+            &name,
+            "-f",
+            "label=team=blue",
+            "--format",
+            format,
+        ];
+        ps(socket, &flags)
+    };
+    let sockets = [&*serve.socket(), Path::new("off")];
+    for socket in sockets {
+        assert_eq!(chosen(socket), "running blue\n");
+    }
+    let labels = [("name", &*container.name), ("container_label_team", "blue")];
+    assert_eq!(serve.metrics().count("container_threads", &labels), 1);
+    assert!(!serve.metrics().text().contains("container_label_other"));
+    run::text(&mut container.agent("stop", &["-s", "KILL"], &[]));
+    for socket in sockets {
+        assert_eq!(chosen(socket), "exited blue\n");
+    }
+    serve.stop();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn containers_are_chosen_formatted_and_sorted() {
     let serve = Serve::start(&["--docker-socket", "off"]);
     let socket = serve.socket();

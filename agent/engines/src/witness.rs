@@ -92,7 +92,10 @@ impl Records {
     /// What a record of `user` confirms.
     fn confirm_by(&self, user: u32, claim: &Claim) -> Option<Confirmation> {
         if claim.runtime == Runtime::Agent {
-            return self.stores.confirm(&self.root, claim, user, self.intents);
+            let (intents, labels) = (self.intents, &self.labels);
+            return self
+                .stores
+                .confirm(&self.root, claim, user, intents, labels);
         }
         let places = record_paths::of(&self.root, &self.docker_root(), claim, user);
         places.into_iter().find_map(|place| {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use agent_model::container::{Container, ContainerKind};
-use agent_model::labels::ContainerLabels;
 use agent_registry::location::{UNKNOWN, short};
 use agent_registry::path::Runtime;
 use agent_registry::registry::Registry;
@@ -47,19 +46,17 @@ pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
     let own = own.filter(|it| it.runtime == Runtime::Agent.name());
     let known: HashSet<(String, String)> =
         own.map(|it| (it.id.clone(), it.cgroup.clone())).collect();
-    let kept = own::kept(root).into_iter().filter_map(|(record, _)| {
-        let cgroup = record.cgroup.to_string_lossy().into_owned();
-        let id = record.name.clone();
+    let kept = own::kept(root).into_iter().filter_map(|(named, cgroup)| {
         let container = Container {
             kind: ContainerKind::Container,
-            name: id.clone(),
-            image: own::named(record).image,
-            id,
+            id: named.name.clone(),
+            name: named.name,
+            image: named.image,
             runtime: Runtime::Agent.name().to_owned(),
             confirmed: Some(true),
-            cgroup,
+            cgroup: cgroup.to_string_lossy().into_owned(),
             pod: None,
-            labels: ContainerLabels::default(),
+            labels: named.labels,
         };
         let is_known = known.contains(&(container.id.clone(), container.cgroup.clone()));
         (!is_known).then(|| ContainerState::new(container, ContainerCondition::Exited))

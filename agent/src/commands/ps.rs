@@ -53,7 +53,8 @@ pub struct Args {
     no_trunc: bool,
 
     /// Only containers of which this holds: name=PART, id=BEGINNING, status=STATE (with --all), image=IMAGE,
-    /// runtime=ENGINE, label=KEY[=VALUE]. Of several with one key one must hold, of labels all
+    /// runtime=ENGINE, label=KEY[=VALUE] (agent serve has the labels that its --label allows). Of several with one key one
+    /// must hold, of labels all
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
 

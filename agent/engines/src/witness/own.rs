@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use agent_model::labels::LabelPatterns;
 use agent_model::limit::Bounds;
 use agent_model::lock::lock;
 use agent_model::text;
@@ -17,6 +18,7 @@ use agent_runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use oci_spec::runtime::Spec;
 
 use super::file;
+use crate::docker::texts;
 use crate::intent;
 
 /// Whether the witness reads the intended limits too, which takes longer.
@@ -46,9 +48,10 @@ impl Stores {
         claim: &Claim,
         user: u32,
         intents: Intents,
+        labels: &LabelPatterns,
     ) -> Option<Confirmation> {
         let mut stores = self.of(root, user).into_iter();
-        stores.find_map(|store| in_store(&store, claim, user, intents))
+        stores.find_map(|store| in_store(&store, claim, user, intents, labels))
     }
 
     fn of(&self, root: &Path, user: u32) -> Vec<PathBuf> {
@@ -65,7 +68,13 @@ impl Stores {
     }
 }
 
-fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
+fn in_store(
+    store: &Path,
+    claim: &Claim,
+    user: u32,
+    intents: Intents,
+    labels: &LabelPatterns,
+) -> Option<Confirmation> {
     let read = |name: &str| read(store, claim, name, user);
     let record: Record = serde_json::from_slice(&read(RECORD)?.bytes).ok()?;
     let process = match record.status {
@@ -76,9 +85,10 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
     if record.name != claim.id {
         return None;
     }
+    let spec = read(CONFIG).and_then(|it| serde_json::from_slice::<Spec>(&it.bytes).ok());
     let intended = match intents {
         Intents::Leave => None,
-        Intents::Read => read(CONFIG).and_then(|config| intended(&record, &config.bytes)),
+        Intents::Read => spec.as_ref().and_then(|spec| intended(&record, spec)),
     };
     // A record without the caller's limits is one of root's containers, which may be placed outside of those limits.
     let bounds = record.bounds.clone();
@@ -87,7 +97,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         cgroups: cgroups(&record),
         process,
         bounds: bounds.filter(|_| intents == Intents::Read).map(Arc::new),
-        named: Some(named(record)),
+        named: Some(named(record, spec.as_ref(), labels)),
         intended: intended.map(Arc::new),
         ..Confirmation::of(claim)
     };
@@ -110,8 +120,8 @@ pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
     })
 }
 
-/// The records of exited containers of `agent run` with their users: root, and the users who are logged in.
-pub fn kept(root: &Path) -> Vec<(Record, u32)> {
+/// The exited containers of `agent run` with the paths of their cgroups: root's, and those of the users who are logged in.
+pub fn kept(root: &Path) -> Vec<(Named, PathBuf)> {
     let users = std::fs::read_dir(root.join("run/user"))
         .into_iter()
         .flatten();
@@ -123,8 +133,8 @@ pub fn kept(root: &Path) -> Vec<(Record, u32)> {
         .collect()
 }
 
-fn kept_of(root: &Path, user: u32) -> Vec<(Record, u32)> {
-    let mut found: Vec<(Record, u32)> = Vec::new();
+fn kept_of(root: &Path, user: u32) -> Vec<(Named, PathBuf)> {
+    let mut found = Vec::new();
     for store in directories_of(root, user) {
         let (Some(parent), Some(directory)) = (store.parent(), store.file_name()) else {
             continue;
@@ -132,12 +142,16 @@ fn kept_of(root: &Path, user: u32) -> Vec<(Record, u32)> {
         let directory = Path::new(directory);
         let names = file::names(parent, directory, user);
         for name in names.into_iter().flatten().take(KEPT_AT_MOST) {
-            let below = directory.join(&name).join(RECORD);
-            let record = file::read(parent, &below, user);
+            let read = |file: &str| file::read(parent, &directory.join(&name).join(file), user);
+            let record = read(RECORD);
             let record = record.and_then(|it| serde_json::from_slice::<Record>(&it.bytes).ok());
             let kept =
                 record.filter(|it| matches!(it.status, Status::Exited { .. }) && name == *it.name);
-            found.extend(kept.map(|record| (record, user)));
+            found.extend(kept.map(|record| {
+                let spec = read(CONFIG).and_then(|it| serde_json::from_slice(&it.bytes).ok());
+                let cgroup = record.cgroup.clone();
+                (named(record, spec.as_ref(), &LabelPatterns::all()), cgroup)
+            }));
         }
     }
     found
@@ -189,22 +203,24 @@ fn cgroups(record: &Record) -> Vec<String> {
     all
 }
 
-/// A container's name, and the image that its root file system was made from.
-pub fn named(record: Record) -> Named {
+/// A container's name, the image that its root file system was made from, and its labels, which are annotations of its
+/// configuration.
+fn named(record: Record, spec: Option<&Spec>, labels: &LabelPatterns) -> Named {
     let image = match record.change_root {
         ChangeRoot::Pivot => record.image,
         ChangeRoot::Chroot => format!("{} (chroot: isolates nothing but the path)", record.image),
     };
+    let annotations = spec.and_then(|spec| spec.annotations().as_ref());
     Named {
         name: record.name,
         image,
+        labels: labels.select(annotations.map_or_else(Vec::new, |all| texts(all).collect())),
         ..Named::default()
     }
 }
 
-fn intended(record: &Record, config: &[u8]) -> Option<intent::Intent> {
-    let spec: Spec = serde_json::from_slice(config).ok()?;
-    let intended = intent::of_spec(&record.name, &spec);
+fn intended(record: &Record, spec: &Spec) -> Option<intent::Intent> {
+    let intended = intent::of_spec(&record.name, spec);
     let intended = intended.inspect_err(|error| tracing::warn!("{}", text::error_line(error)));
     Some(intent::Intent {
         swap_asked: record.swap_asked,
