@@ -24,6 +24,7 @@ pub use bundle::of_resources;
 pub use expect::expect;
 pub use lxc::{lxc_root, of_lxc};
 pub use own::of_spec;
+pub use systemd::main_process;
 pub use unjudged::not_judged;
 
 /// Why the intended limits are not known.

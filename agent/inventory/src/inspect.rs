@@ -32,7 +32,7 @@ use super::ContainerName;
 pub struct ProcessReport {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// The container that the process is in; null where it is in none.
+    /// The container, or without one the unit or sandbox, that the process is in; null where it is in none.
     pub container: Option<Container>,
     /// The main thread's name.
     pub comm: Fact<String>,

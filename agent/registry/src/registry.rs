@@ -285,6 +285,12 @@ impl Registry {
             .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
     }
 
+    /// The own cgroups of units that exist.
+    pub fn units(&self) -> impl Iterator<Item = &Cgroup> {
+        let living = self.all().filter(|cgroup| cgroup.gone.is_none());
+        living.filter(|cgroup| cgroup.is_unit())
+    }
+
     /// The keys of all directories that exist.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
         self.all().flat_map(Cgroup::living)

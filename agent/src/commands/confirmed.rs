@@ -198,13 +198,7 @@ impl Confirmer {
             .filter(|place| place.own)
             .max_by_key(|place| place.rank)?;
         let known = self.know(&(place.container.clone(), None)).await;
-        Some(known.unwrap_or(ConfirmedContainer {
-            container: place.container,
-            owner: 0,
-            process: None,
-            intended: None,
-            bounds: None,
-        }))
+        Some(known.unwrap_or(ConfirmedContainer::without_record(place.container)))
     }
 }
 
@@ -246,6 +240,17 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
 }
 
 impl ConfirmedContainer {
+    /// A unit, or a container without a record.
+    pub(super) const fn without_record(container: Container) -> Self {
+        Self {
+            container,
+            owner: 0,
+            process: None,
+            intended: None,
+            bounds: None,
+        }
+    }
+
     /// The user whose record confirms this container.
     pub(super) const fn owner(&self) -> u32 {
         self.owner
@@ -291,7 +296,8 @@ impl ConfirmedContainer {
     ) -> Result<Option<Intent>, intent::Error> {
         let is_final = |intent: &Intent| intent.source != Source::Bundle;
         let of_record = self.intended.as_deref().cloned();
-        if self.container.runtime == Runtime::Agent.name() || of_record.as_ref().is_some_and(is_final)
+        if self.container.runtime == Runtime::Agent.name()
+            || of_record.as_ref().is_some_and(is_final)
         {
             return Ok(of_record);
         }
@@ -415,11 +421,11 @@ impl<'a> ContainerSearch<'a> {
                 ),
             },
             [_] => Ok(known.pop()),
-            [one, other, ..] => bail!(
-                "two containers are meant: {} and {}; name one by its cgroup",
-                one.container.cgroup,
-                other.container.cgroup
-            ),
+            several => {
+                let cgroups = several.iter().map(|it| &*it.container.cgroup);
+                let cgroups = cgroups.collect::<Vec<_>>().join(", ");
+                bail!("several containers are meant; name one by its cgroup: {cgroups}")
+            }
         }
     }
 }

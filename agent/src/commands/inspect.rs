@@ -8,11 +8,12 @@ use agent_host::Error;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
-use agent_inventory::containers::ContainerState;
+use agent_inventory::containers::{ContainerQuery, ContainerState};
 use agent_inventory::inspect::{ProcessReport, Usage, container_of, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
-use agent_inventory::{containers, namespaces};
-use agent_model::container::Container;
+use agent_inventory::units::Unit;
+use agent_inventory::{containers, namespaces, units};
+use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
 use agent_model::text::escape_json;
 use agent_pipeline::look::HostLook;
@@ -21,7 +22,7 @@ use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
 use anyhow::Context as _;
 
-use super::confirmed::{self, Confirmer, ContainerSearch};
+use super::confirmed::{self, ConfirmedContainer, Confirmer, ContainerSearch};
 use super::engine::EngineArgs;
 use super::init_process::own_process;
 use super::{screen, unit};
@@ -31,9 +32,10 @@ const EXAMPLES: &str = "\
 Examples:
   agent inspect web-1                                     a container, by its init process
   agent inspect 4711                                      a process
+  agent inspect cron.service                              a unit of systemd, by its main process
   agent inspect web-1 --output json | jq .not_isolated    what it is not isolated from";
 
-/// Show everything about a container or process, and what it is not isolated from
+/// Show everything about a container, unit or process, and what it is not isolated from
 ///
 /// Shows the command line, start time and host name, what the container uses now, namespaces and the
 /// containers that share them, interfaces with addresses, the root and how it was changed, mounts, ids,
@@ -43,7 +45,8 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The name, id or beginning of the id of a container; or the host's pid of a process
+    /// The name, id or beginning of the id of a container; the name of a unit of systemd, as cron.service;
+    /// or the host's pid of a process
     #[arg(value_name = "NAME|ID|PID", value_parser = parse_container)]
     target: String,
 
@@ -77,7 +80,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let fresh = Confirmer::new(&args.engine)
         .await?
         .believing_server(is_trusted);
-    let found = process_of(target, &states, &fresh).await;
+    let unit = unit::find(target).with_context(|| target.clone())?;
+    let found = process_of(target, &states, &fresh, unit.as_ref()).await;
     let gone = |pid: u32| {
         let why = Process::new(Path::new("/"), pid).unseen();
         anyhow::anyhow!("{target}: {why}")
@@ -93,12 +97,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Ok(number) = target.parse::<NonZeroU32>() {
             return Err(gone(number.get()));
         }
-        if let Some(said) = unit::explained(target) {
-            anyhow::bail!(said);
-        }
-        anyhow::bail!("{target} is no process's number, and {}", confirmed::NOBODY);
+        anyhow::bail!(
+            "{target} is no process's number, and {}",
+            unit::nobody(target)
+        );
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
+    // Of a process in a container only the unit that is asked for is shown.
+    let unit = unit.map(|unit| unit.container).or_else(|| unit_of(pid));
+    let all: Vec<Container> = all.into_iter().chain(unit).collect();
     let namespaces = inventory.namespaces(pid).await?;
     let intent = args.intent(pid.get(), &all, &fresh).await;
     let read = read(
@@ -149,17 +156,29 @@ async fn process_of(
     target: &str,
     states: &[ContainerState],
     fresh: &Confirmer,
+    unit: Option<&Unit>,
 ) -> anyhow::Result<Option<Pinned>> {
     let found = confirmed::running(states);
     let search = ContainerSearch::new(target, &found, fresh);
-    let named = search.whole().await?.and_then(|known| known.process);
+    let named = search.whole().await?;
+    match (&named, unit) {
+        (Some(known), Some(unit)) => return Err(unit::ambiguous(known, unit)),
+        (None, Some(unit)) => return unit::process(unit).await.map(Some),
+        (_, None) => {}
+    }
     // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
     let number = || Pinned::open(target.parse().ok()?);
+    let named = named.and_then(|known| known.process);
     Ok(match named.or_else(own).or_else(number) {
         Some(process) => Some(process),
         None => search.by_prefix().await?.and_then(|known| known.process),
     })
+}
+
+/// The unit that a process is in.
+fn unit_of(pid: NonZeroU32) -> Option<Container> {
+    units::of_process(&Membership::of(Path::new("/"), pid.get()).ok()?)
 }
 
 impl Args {
@@ -208,7 +227,10 @@ impl Args {
     /// The intended limits of the process's container, where they are known.
     async fn intent(&self, pid: u32, all: &[Container], fresh: &Confirmer) -> Option<Intent> {
         let container = container_of(Path::new("/"), pid, all)?;
-        let known = fresh.know(&(container, Some(pid))).await?;
+        let known = match container.kind {
+            ContainerKind::Unit => ConfirmedContainer::without_record(container),
+            _ => fresh.know(&(container, Some(pid))).await?,
+        };
         match known.intent(self.engine.socket()).await {
             Ok(intent) => intent,
             Err(error) => {
@@ -226,7 +248,13 @@ impl Args {
 }
 
 fn states(look: &HostLook) -> Vec<ContainerState> {
-    let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
+    let found = containers::find(
+        &look.registry,
+        &look.hierarchies,
+        &look.tasks,
+        None,
+        ContainerQuery::default(),
+    );
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
 }

@@ -21,7 +21,9 @@ pub enum Why {
 impl Why {
     pub fn text(self) -> &'static str {
         match self {
-            Self::Debian => "docker, containerd, podman or systemd, which `cargo xtask vm --debian` has",
+            Self::Debian => {
+                "docker, containerd, podman or systemd, which `cargo xtask vm --debian` has"
+            }
             Self::Prometheus => "Prometheus, and is about nothing of a kernel's",
             Self::Cadvisor => "docker and cAdvisor, which are compared on this machine",
             Self::Compiler => "a C compiler",

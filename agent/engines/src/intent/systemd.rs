@@ -25,6 +25,15 @@ pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Err
     Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
 }
 
+/// Returns the pid of a service's main process. Returns `None` where it has none, and in the same cases as [`of_unit`].
+///
+/// # Errors
+/// systemd does not answer.
+pub async fn main_process(unit: &Container) -> Result<Option<u32>, Error> {
+    let main = of_properties(unit, |properties| properties.pid("MainPID")).await?;
+    Ok(main.flatten())
+}
+
 /// Returns what `read` finds in the properties of a unit. Returns `None` in the same cases as [`of_unit`].
 pub(super) async fn of_properties<T>(
     container: &Container,

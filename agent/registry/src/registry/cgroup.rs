@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent_ebpf::{CgroupKey, Counts};
-use agent_model::container::Container;
+use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
 
 use crate::claim::Claim;
@@ -56,6 +56,11 @@ impl Cgroup {
     /// Whether it is a container's own cgroup.
     pub fn is_container(&self) -> bool {
         self.own && self.rank == Rank::Container
+    }
+
+    /// Whether it is a unit's own cgroup.
+    pub fn is_unit(&self) -> bool {
+        self.own && self.container.kind == ContainerKind::Unit
     }
 
     /// Whether its path claims a container of `agent run`.

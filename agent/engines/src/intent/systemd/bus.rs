@@ -210,6 +210,16 @@ impl Properties {
         Ok(number.filter(|number| *number != UNSET))
     }
 
+    /// The pid of a process; `None` where there is none.
+    pub(in crate::intent) fn pid(&self, property: &'static str) -> Result<Option<u32>, Odd> {
+        let read = |value: &'_ Variant<'static>| match value {
+            Variant::U32(pid) => Some(*pid),
+            _ => None,
+        };
+        let pid = self.read(property, "a number of 32 bits", read)?;
+        Ok(pid.filter(|pid| *pid != 0))
+    }
+
     /// CPUs or memory nodes; `None` where nothing is asked for.
     pub(in crate::intent) fn numbers(
         &self,
@@ -364,6 +374,8 @@ mod tests {
             ("ControlGroup", Variant::from("/system.slice/web.service")),
             ("MemoryMax", Variant::from(64_u64 << 20)),
             ("TasksMax", Variant::from(u64::MAX)),
+            ("MainPID", Variant::from(4711_u32)),
+            ("ControlPID", Variant::from(0_u32)),
             ("AllowedCPUs", Variant::from(vec![0b1011_u8, 1])),
             ("AllowedMemoryNodes", Variant::from(Vec::<u8>::new())),
             (
@@ -381,6 +393,9 @@ mod tests {
         assert_eq!(found.number("MemoryMax"), Ok(Some(64 << 20)));
         assert_eq!(found.number("TasksMax"), Ok(None));
         assert_eq!(found.number("NewerThanThis"), Ok(None));
+        assert_eq!(found.pid("MainPID"), Ok(Some(4711)));
+        assert_eq!(found.pid("ControlPID"), Ok(None));
+        assert!(found.pid("MemoryMax").is_err());
         let cpus = found.numbers("AllowedCPUs").unwrap().unwrap();
         assert_eq!(cpus, Numbers::parse("0-1,3,8").unwrap());
         assert_eq!(found.numbers("AllowedMemoryNodes"), Ok(None));
