@@ -20,6 +20,7 @@ mod screen;
 mod serve;
 mod socket;
 mod stop;
+mod subject;
 mod unit;
 mod verify;
 mod version;

@@ -99,6 +99,9 @@ pub struct Namespace {
     pub kind: String,
     /// The inode number.
     pub inode: u32,
+    /// The name that `ip netns` or docker gives a network namespace; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether it is the host's namespace.
     pub host: bool,
     /// The number of processes in the namespace.

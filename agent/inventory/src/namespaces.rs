@@ -24,6 +24,10 @@ pub struct NamespaceState {
     pub kind: String,
     /// The inode number.
     pub inode: u32,
+    /// The name that `ip netns` or docker gives a network namespace, by the file that it is mounted at; absent where it has
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether it is the host's namespace.
     pub host: bool,
     /// The number of processes in the namespace.
@@ -150,10 +154,29 @@ pub fn find(
     let found = found.into_values();
     let found = found.filter(|it| wanted.pid.is_none_or(|pid| it.is_of(pid.get())));
     let states = found.map(|found| NamespaceState {
+        name: name(&found.state),
         containers: found.containers.into_iter().collect(),
         ..found.state
     });
     states.filter(|state| wanted.takes(state)).collect()
+}
+
+/// The directories in which the file that a network namespace is mounted at has its name: those of `ip netns`
+/// (ip-netns(8)) and of docker.
+const NAMED_IN: [&str; 4] = [
+    "/run/netns/",
+    "/var/run/netns/",
+    "/run/docker/netns/",
+    "/var/run/docker/netns/",
+];
+
+/// Returns the name of a network namespace.
+fn name(state: &NamespaceState) -> Option<String> {
+    let mut named = NAMED_IN.iter().flat_map(|directory| {
+        let points = state.mounts.iter().filter(|_| state.kind == "net");
+        points.filter_map(|point| point.strip_prefix(directory))
+    });
+    named.next().map(str::to_owned)
 }
 
 impl NamespaceTasks {
@@ -163,6 +186,7 @@ impl NamespaceTasks {
             state: NamespaceState {
                 kind: namespace.name().to_owned(),
                 inode,
+                name: None,
                 host: registry.host()[namespace as usize] == inode,
                 processes: 0,
                 owner: None,
@@ -368,6 +392,7 @@ mod tests {
         assert_eq!(wanted.query(), query);
         let mounted = [
             ("net", 7, "/a"),
+            ("net", 7, "/run/netns/lab"),
             ("net", 9, "/b"),
             ("net", 9, "/c"),
             ("x", 3, "/d"),
@@ -399,7 +424,8 @@ mod tests {
         assert_eq!(names, ["db", "web"]);
         // The owner is the process that started first, not the one with the lower pid.
         assert_eq!(shared.owner.as_ref().map(|owner| owner.pid), Some(6));
-        assert_eq!(shared.mounts, ["/a"]);
+        assert_eq!(shared.mounts, ["/a", "/run/netns/lab"]);
+        assert_eq!((shared.name.as_deref(), &held.name), (Some("lab"), &None));
         assert_eq!((held.inode, held.processes, &held.owner), (9, 0, &None));
         assert_eq!(held.mounts, ["/b", "/c"]);
         // Eight types; three namespaces of type net and two of type uts.

@@ -23,7 +23,8 @@ use agent_registry::registry::{ROOT_ID, Registry};
 
 use super::container::{Cgroup, Directories, Live, Source, count_series, set_bounds};
 use super::namespaces::{Candidates, HOST};
-use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen};
+use super::sandboxes::Sandboxes;
+use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen, Sort};
 use super::tasks::AllTasks;
 use super::text::Labels;
 use super::which;
@@ -152,6 +153,33 @@ impl Found {
             if let (Some(live), Some(key)) = (&mut cgroup.live, key) {
                 live.tasks = Some(tasks.get(key));
             }
+        }
+    }
+
+    /// Adds the sandboxes. They have no cgroup of their own, so their values are those of threads and network interfaces.
+    pub fn add_sandboxes(&mut self, sandboxes: &Sandboxes, tasks: Option<&AllTasks>) {
+        let clock = Clock::now();
+        for (at, sandbox) in sandboxes.all.iter().enumerate() {
+            let start_time = clock.wall(sandbox.eldest.start_time);
+            let cgroup = Cgroup {
+                counts: None,
+                live: Some(Live {
+                    tasks: tasks.and_then(|tasks| tasks.by_sandbox.get(at).copied()),
+                    ..live(start_time)
+                }),
+                ..Cgroup::new(
+                    Labels::new(&sandbox.container.name, "", ""),
+                    Counts::default(),
+                )
+            };
+            let place = Place::Chosen {
+                sort: Sort::Cgroup,
+                container: None,
+                key: None,
+            };
+            self.candidates
+                .add_first(self.cgroups.len(), &sandbox.eldest, false);
+            self.push(cgroup, Directories::new(), place);
         }
     }
 

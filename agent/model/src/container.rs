@@ -50,7 +50,8 @@ pub struct Container {
     /// (`pid:[4026532201]`), else the cgroup's path.
     pub id: String,
     /// The name that the engine has for a confirmed container, or the first 12 characters of its id until
-    /// the name is known. A container that is not confirmed has its cgroup's path instead.
+    /// the name is known. A container that is not confirmed has its cgroup's path instead. A unit has the name
+    /// that systemd gives it, and a sandbox `sandbox-` and the inode of its namespace.
     pub name: String,
     /// The engine of a container: the one that the cgroup's path claims if the container is not confirmed.
     /// Empty for all other kinds.

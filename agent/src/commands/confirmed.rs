@@ -311,7 +311,8 @@ impl ConfirmedContainer {
 
 /// The running containers of a server's list.
 pub(super) fn running(states: &[ContainerState]) -> Vec<RunningContainer> {
-    let running = states.iter().filter(|it| it.running);
+    let containers = states.iter().filter(|it| it.container.kind.is_container());
+    let running = containers.filter(|it| it.running);
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use agent_host::Error;
 use agent_host::membership::Membership;
+use agent_host::namespace;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
 use agent_inventory::containers::{ContainerQuery, ContainerState};
-use agent_inventory::inspect::{ProcessReport, Usage, container_of, page, read};
+use agent_inventory::inspect::{ProcessReport, Usage, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::units::Unit;
-use agent_inventory::{containers, namespaces, units};
+use agent_inventory::{containers, namespaces};
 use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
 use agent_model::text::escape_json;
@@ -25,7 +26,7 @@ use anyhow::Context as _;
 use super::confirmed::{self, ConfirmedContainer, Confirmer, ContainerSearch};
 use super::engine::EngineArgs;
 use super::init_process::own_process;
-use super::{screen, unit};
+use super::{screen, subject, unit};
 use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
@@ -74,7 +75,9 @@ enum Inventory {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states, refusal) = args.inventory().await?;
-    let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
+    let containers = states.iter().map(|it| &it.container);
+    let containers = containers.filter(|it| it.kind.is_container());
+    let all: Vec<Container> = containers.cloned().collect();
     let target = &args.target;
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
     let fresh = Confirmer::new(&args.engine)
@@ -103,15 +106,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
-    // Of a process in a container only the unit that is asked for is shown.
-    let unit = unit.map(|unit| unit.container).or_else(|| unit_of(pid));
-    let all: Vec<Container> = all.into_iter().chain(unit).collect();
     let namespaces = inventory.namespaces(pid).await?;
-    let intent = args.intent(pid.get(), &all, &fresh).await;
+    // A process of a unit that is asked for may be in a container in that unit.
+    let subject = unit.map(|unit| unit.container);
+    let subject = subject.or_else(|| subject::of(pid, &all, &namespaces, &states));
+    let intent = args.intent(pid.get(), subject.as_ref(), &fresh).await;
     let read = read(
         Path::new("/"),
         pid.get(),
-        &all,
+        subject.as_ref(),
         &namespaces,
         intent.as_ref(),
     );
@@ -161,10 +164,17 @@ async fn process_of(
     let found = confirmed::running(states);
     let search = ContainerSearch::new(target, &found, fresh);
     let named = search.whole().await?;
-    match (&named, unit) {
-        (Some(known), Some(unit)) => return Err(unit::ambiguous(known, unit)),
-        (None, Some(unit)) => return unit::process(unit).await.map(Some),
-        (_, None) => {}
+    let sandbox = subject::sandbox(target, states);
+    let other = unit.map(|unit| &unit.container);
+    let other = other.or(sandbox.map(|sandbox| &sandbox.container));
+    if let (Some(known), Some(other)) = (&named, other) {
+        return Err(unit::ambiguous(known, other));
+    }
+    if let Some(unit) = unit {
+        return unit::process(unit).await.map(Some);
+    }
+    if let Some(process) = sandbox.and_then(subject::process_of) {
+        return Ok(Some(process));
     }
     // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
@@ -176,18 +186,13 @@ async fn process_of(
     })
 }
 
-/// The unit that a process is in.
-fn unit_of(pid: NonZeroU32) -> Option<Container> {
-    units::of_process(&Membership::of(Path::new("/"), pid.get()).ok()?)
-}
-
 impl Args {
     /// The source of the inventory, and the containers that exist. An ordinary user's look comes with the error for a
     /// process that this user may not see.
     async fn inventory(
         &self,
     ) -> anyhow::Result<(Inventory, Vec<ContainerState>, Option<anyhow::Error>)> {
-        const PATH: &str = "/v1/containers";
+        const PATH: &str = "/v1/containers?sandboxes=true";
         let server = |trusted| Inventory::Server {
             socket: self.socket.clone(),
             trusted,
@@ -224,12 +229,17 @@ impl Args {
         }
     }
 
-    /// The intended limits of the process's container, where they are known.
-    async fn intent(&self, pid: u32, all: &[Container], fresh: &Confirmer) -> Option<Intent> {
-        let container = container_of(Path::new("/"), pid, all)?;
+    /// The intended limits of the process's container or unit, where they are known.
+    async fn intent(
+        &self,
+        pid: u32,
+        subject: Option<&Container>,
+        fresh: &Confirmer,
+    ) -> Option<Intent> {
+        let container = subject?.clone();
         let known = match container.kind {
-            ContainerKind::Unit => ConfirmedContainer::without_record(container),
-            _ => fresh.know(&(container, Some(pid))).await?,
+            ContainerKind::Container => fresh.know(&(container, Some(pid))).await?,
+            _ => ConfirmedContainer::without_record(container),
         };
         match known.intent(self.engine.socket()).await {
             Ok(intent) => intent,
@@ -253,7 +263,10 @@ fn states(look: &HostLook) -> Vec<ContainerState> {
         &look.hierarchies,
         &look.tasks,
         None,
-        ContainerQuery::default(),
+        ContainerQuery {
+            sandboxes: true,
+            ..ContainerQuery::default()
+        },
     );
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
@@ -285,7 +298,10 @@ impl Inventory {
                 let path = format!("/v1/namespaces?{}", wanted.query());
                 client::fetch(socket, &path).await?
             }
-            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &[], &[], &wanted),
+            Self::Look(look) => {
+                let mounted = namespace::mounted(Path::new("/"))?;
+                namespaces::find(&look.registry, &look.tasks, &mounted, &[], &wanted)
+            }
         })
     }
 }

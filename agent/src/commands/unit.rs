@@ -7,6 +7,7 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_inventory::units::{self, Unit};
+use agent_model::container::Container;
 use agent_registry::unit::is_name;
 
 use super::confirmed::{ConfirmedContainer, NOBODY};
@@ -46,14 +47,15 @@ fn in_it(unit: &Unit, pid: u32) -> Option<Pinned> {
     (unit.has(&membership) && process.check().is_ok()).then_some(process)
 }
 
-/// The error for a name that a container and a unit have.
-pub(super) fn ambiguous(container: &ConfirmedContainer, unit: &Unit) -> anyhow::Error {
+/// The error for a name that a container has, and a unit or sandbox too.
+pub(super) fn ambiguous(container: &ConfirmedContainer, other: &Container) -> anyhow::Error {
     let container = &container.container;
     anyhow::anyhow!(
-        "a container of {} and a unit of systemd are meant: {} and {}; name one by its cgroup",
+        "a container of {} and a {} are meant; name one by its cgroup or id: {}, {}",
         container.runtime,
+        other.kind.name(),
         container.cgroup,
-        unit.container.cgroup
+        other.id
     )
 }
 

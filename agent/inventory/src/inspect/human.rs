@@ -158,7 +158,9 @@ fn whose(namespace: &Namespace) -> String {
         1 => "1 process".to_owned(),
         many => format!("{many} processes"),
     };
-    format!("{} {whose}, {processes} in it", namespace.inode)
+    let name = namespace.name.as_ref();
+    let name = name.map_or_else(String::new, |name| format!(" {}", quoted(name)));
+    format!("{}{name} {whose}, {processes} in it", namespace.inode)
 }
 
 fn came_by(root: &ProcessRoot, mounts: &Fact<ReachableMounts>) -> String {

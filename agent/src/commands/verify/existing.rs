@@ -104,7 +104,7 @@ async fn find(
             let found = confirmed::find(name, &args.socket, &args.engine).await;
             let known = match (found, unit) {
                 (Ok(Some(known)), Some(unit)) => {
-                    return Err(unit::ambiguous(&known, &unit)).with_context(flag);
+                    return Err(unit::ambiguous(&known, &unit.container)).with_context(flag);
                 }
                 // An ordinary user who may not see containers may see units.
                 (Ok(None), Some(unit)) => return Ok(of_unit(unit)),
