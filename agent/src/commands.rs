@@ -22,6 +22,7 @@ mod socket;
 mod stop;
 mod subject;
 mod unit;
+mod units;
 mod verify;
 mod version;
 mod wait;

@@ -16,7 +16,7 @@ mod docker;
 mod expect;
 mod lxc;
 mod own;
-mod systemd;
+pub(crate) mod systemd;
 mod unjudged;
 
 pub use agent_model::limit::{Intent, Source};

@@ -21,7 +21,7 @@ use agent_registry::path::{PathIdentity, identify};
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
-use super::container::{Cgroup, Directories, Live, Source, count_series, set_bounds};
+use super::container::{Cgroup, Directories, Live, Source, count_series, is_drifting, set_bounds};
 use super::namespaces::{Candidates, HOST};
 use super::sandboxes::Sandboxes;
 use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen, Sort};
@@ -191,6 +191,12 @@ impl Found {
         set_bounds(&mut self.cgroups, &self.directories, of);
     }
 
+    /// Returns the units whose limits are not as intended, by the paths of their cgroups.
+    pub fn drifting_units(&self) -> Vec<String> {
+        let cgroups = self.cgroups.iter().filter(|it| is_drifting(it));
+        cgroups.filter_map(|it| it.unit.clone()).collect()
+    }
+
     /// Sets the root's limits to the memory and swap of the host, as cAdvisor does.
     pub fn set_capacity(&mut self, root: &Path, errors: &mut ReadErrors) {
         if let Some(capacity) = errors.keep(Capacity::read(root))
@@ -282,6 +288,10 @@ fn pods(registry: &Registry) -> HashMap<&str, PodName> {
 
 /// The labels of a cgroup, and how many labels of its container are missing.
 fn labels(cgroup: &registry::Cgroup, path: &str, pods: &HashMap<&str, PodName>) -> (Labels, u64) {
+    if cgroup.is_unit() {
+        let labels = Labels::new(path, "", "").of_unit(&cgroup.container.name);
+        return labels.with(&cgroup.container.labels);
+    }
     let container = Some(&cgroup.container).filter(|_| cgroup.is_container());
     let image = container.map_or("", |it| &*it.image);
     // An unconfirmed container has no name.
@@ -308,6 +318,7 @@ fn series(cgroup: &registry::Cgroup, labels: Labels, counts: &AllCounts) -> Cgro
         is_gone: cgroup.gone.is_some(),
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
         intended: cgroup.intended.clone(),
+        unit: cgroup.is_unit().then(|| cgroup.container.cgroup.clone()),
         ..Cgroup::new(labels, cgroup.counted(counts))
     }
 }

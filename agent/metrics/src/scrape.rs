@@ -149,6 +149,11 @@ impl Scraper {
         }
         found.set_tasks(&shared.hierarchies, tasks.as_ref());
         found.set_bounds(&shared.hierarchies);
+        let drifting = found.drifting_units();
+        if !drifting.is_empty() {
+            // systemd may have been told other limits since it was asked.
+            lock(&shared.registry).ask_again(&drifting);
+        }
         found.add_sandboxes(&sandboxes, tasks.as_ref());
         // This comes after the bounds: the capacity of the host is no limit for the cgroups below the root.
         found.set_capacity(root, &mut errors);

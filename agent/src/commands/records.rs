@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_engines::witness::Intents;
+use agent_model::labels::LabelPatterns;
 use agent_pipeline::Pipeline;
 use agent_stream::client;
 use agent_stream::client::EventSource;
@@ -67,6 +68,7 @@ impl EventRequest<'_> {
             let shared = pipeline.shared();
             engine.asking(shared).tell(shared);
         }
+        super::units::follow(pipeline.shared(), LabelPatterns::default());
         super::report_probes(&pipeline, |probe| {
             let mut others = EventKind::ALL.iter().filter(|kind| !kinds.contains(kind));
             kinds.is_empty() || others.all(|kind| kind.name() != probe)
