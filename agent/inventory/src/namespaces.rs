@@ -174,7 +174,7 @@ const NAMED_IN: [&str; 4] = [
 fn name(state: &NamespaceState) -> Option<String> {
     let mut named = NAMED_IN.iter().flat_map(|directory| {
         let points = state.mounts.iter().filter(|_| state.kind == "net");
-        points.filter_map(|point| point.strip_prefix(directory))
+        points.filter_map(move |point| point.strip_prefix(directory))
     });
     named.next().map(str::to_owned)
 }

@@ -123,3 +123,113 @@ fn what_the_files_say() {
     set_cpu_percent(&mut earlier, &later, Duration::from_millis(200));
     assert_eq!(earlier[0].cpu_percent, None);
 }
+
+/// A task in the cgroup with this id of the memory hierarchy.
+fn task(pid: u32, start_time: u64, cgroup: u64) -> Task {
+    let mut task = Task {
+        pid,
+        tid: pid,
+        start_time,
+        namespaces: [1; agent_ebpf::NAMESPACES],
+        ..Task::EMPTY
+    };
+    task.cgroups.ids[0] = cgroup;
+    task.cgroups.hierarchies[0] = 4;
+    task.cgroups.levels[0] = 2;
+    task
+}
+
+#[test]
+fn units_and_sandboxes_are_listed_on_request() {
+    let mut all = vec![
+        ("proc/self/mountinfo".to_owned(), MOUNTINFO.to_owned()),
+        (
+            "proc/self/cgroup".to_owned(),
+            "4:memory:/\n2:cpu,cpuacct:/\n".to_owned(),
+        ),
+    ];
+    all.extend(files("system.slice", "9223372036854771712"));
+    all.extend(files("system.slice/web.service", "40000"));
+    all.extend(files(
+        "system.slice/web.service/below",
+        "9223372036854771712",
+    ));
+    let files: Vec<_> = all.iter().map(|(path, text)| (&**path, text)).collect();
+    let root = tree(&files);
+    let hierarchies = Hierarchies::discover(root.path()).unwrap();
+    let mut registry = Registry::new([1; agent_ebpf::NAMESPACES]);
+    let paths = [
+        (20, "/system.slice"),
+        (21, "/system.slice/web.service"),
+        (22, "/system.slice/web.service/below"),
+        (23, "/system.slice/idle.service"),
+        (24, "/lab"),
+    ];
+    for (id, path) in paths {
+        registry.add(key(4, id), path, SystemTime::UNIX_EPOCH);
+    }
+    let mut tasks = [
+        task(50, 9, 21),
+        task(51, 8, 22),
+        task(52, 7, 24),
+        task(53, 6, 24),
+        task(54, 5, 24),
+    ];
+    for sandboxed in &mut tasks[2..4] {
+        sandboxed.outer_pid_namespace = 77;
+        sandboxed.namespaces[agent_ebpf::Namespace::Pid as usize] = 77;
+    }
+    let list = |wanted| {
+        let found = find(&registry, &hierarchies, &tasks, None, wanted).into_iter();
+        found.map(|it| it.read(&hierarchies)).collect::<Vec<_>>()
+    };
+    assert_eq!(list(ContainerQuery::default()), []);
+    let units = list(ContainerQuery {
+        units: true,
+        ..ContainerQuery::default()
+    });
+    let said: Vec<_> = units
+        .iter()
+        .map(|it| (&*it.container.name, it.state, it.pid, it.processes))
+        .collect();
+    let (running, stopped) = (ContainerCondition::Running, ContainerCondition::Stopped);
+    let wanted = [
+        ("system.slice", running, Some(51), 2),
+        ("idle.service", stopped, None, 0),
+        ("web.service", running, Some(51), 2),
+    ];
+    assert_eq!(said, wanted);
+    let [slice, _, service] = &units[..] else {
+        panic!("three units");
+    };
+    assert_eq!(service.memory_limit_bytes, Some(40_000));
+    assert_eq!(service.memory_working_set_bytes, Some(3000));
+    // Two kills in each cgroup that has files, for itself and all units around it.
+    assert_eq!((service.oom_kills, slice.oom_kills), (Some(4), Some(6)));
+
+    let sandboxes = list(ContainerQuery {
+        sandboxes: true,
+        ..ContainerQuery::default()
+    });
+    let [sandbox] = &sandboxes[..] else {
+        panic!("one sandbox: {sandboxes:?}");
+    };
+    assert_eq!(sandbox.container.name, "sandbox-77");
+    assert_eq!((sandbox.pid, sandbox.processes), (Some(53), 2));
+    assert_eq!(sandbox.namespaces.map(|it| it.pid), Some(77));
+    assert_eq!(
+        (sandbox.memory_usage_bytes, sandbox.oom_kills),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_query_has_what_is_wanted_alone() {
+    let query = ContainerQuery {
+        removed: true,
+        sandboxes: true,
+        ..ContainerQuery::default()
+    };
+    assert_eq!(query.query(), "removed=true&sandboxes=true");
+    assert_eq!(ContainerQuery::default().query(), "");
+}
