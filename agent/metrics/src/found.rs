@@ -17,7 +17,7 @@ use agent_host::system::Capacity;
 use agent_model::clock::Clock;
 use agent_model::labels::PodName;
 use agent_registry::location::UNKNOWN;
-use agent_registry::path::{PathIdentity, identify};
+use agent_registry::path::{PathIdentity, identify, is_pod};
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
@@ -288,7 +288,7 @@ fn pods(registry: &Registry) -> HashMap<&str, PodName> {
 
 /// The labels of a cgroup, and how many labels of its container are missing.
 fn labels(cgroup: &registry::Cgroup, path: &str, pods: &HashMap<&str, PodName>) -> (Labels, u64) {
-    if cgroup.is_unit() {
+    if cgroup.is_unit() && !is_pod(path) {
         let labels = Labels::new(path, "", "").of_unit(&cgroup.container.name);
         return labels.with(&cgroup.container.labels);
     }

@@ -133,6 +133,11 @@ pub fn identify(path: &str) -> NamedCgroup<'_> {
     })
 }
 
+/// Whether the path is that of a Kubernetes pod's cgroup, which may be a slice.
+pub fn is_pod(path: &str) -> bool {
+    rules::pod(path).is_some()
+}
+
 /// One component of a path.
 struct PathComponent<'a> {
     /// The parent's path, "" for the root.
