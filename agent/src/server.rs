@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 mod pages;
 mod patience;
 mod scrapes;
+mod shared_stream;
 pub(crate) mod socket;
 
 use std::convert::Infallible;

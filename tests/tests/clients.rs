@@ -254,6 +254,36 @@ fn what_a_client_does_not_end_the_server_ends() {
     serve.stop();
 }
 
+/// The open connections of the unix socket.
+fn open_on_socket(serve: &Serve) -> u64 {
+    serve
+        .metrics()
+        .count("agent_http_connections", &[("side", "unix")])
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_idle_stream_ends_with_its_client_whatever_that_sent_before() {
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let before = open_on_socket(&serve);
+    let request = "GET /v1/events?kind=oom HTTP/1.1\r\nHost: a\r\n\r\n";
+    for further in ["", "GET /hea", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut client = UnixStream::connect(serve.socket()).expect("the socket");
+        let sent = format!("{request}{further}");
+        client.write_all(sent.as_bytes()).expect("a request");
+        let mut head = [0; 12];
+        client.read_exact(&mut head).expect("an answer");
+        assert_eq!(&head, b"HTTP/1.1 200", "{further:?}");
+        assert_eq!(open_on_socket(&serve), before + 1, "{further:?}");
+        drop(client);
+        let what = format!("the stream before {further:?} ends");
+        wait_for(&what, PATIENCE, || {
+            (open_on_socket(&serve) == before).then_some(())
+        });
+    }
+    serve.stop();
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_lies_in_the_way_of_a_lock_is_no_wait() {

@@ -4,16 +4,15 @@
 //! runs them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{array, fs, thread};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::command::workspace;
 use crate::step::{announce, step};
 use crate::{packages, setup};
+use elsewhere::MACHINES;
 use emulator::Emulator;
 use kernel::Kernel;
 use machine::{Machine, Parts};
@@ -112,6 +111,7 @@ pub fn run(options: &Options) -> Result<()> {
                 disks: &[&disk, &suite.disk],
                 words: "FIRST=init systemd.show_status=0 systemd.log_target=journal psi=1",
                 memory: 2048,
+                cpus: 2,
             };
             step(&name, || boot(&suite, &emulator, &[parts], deadline))
                 .with_context(|| name.clone())?;
@@ -126,32 +126,22 @@ pub fn run(options: &Options) -> Result<()> {
                 continue;
             }
             let name = format!("{version}, cgroups {layout}");
-            let words = [0, 1].map(|number| format!("LAYOUT={layout} MACHINE={number}"));
+            let words: [String; MACHINES] =
+                array::from_fn(|number| format!("LAYOUT={layout} MACHINE={number}"));
             let disks = [&*suite.disk];
-            let machines = words
-                .each_ref()
-                .map(|words| parts(&kernel, &initrd, &disks, words));
+            let machines = words.each_ref().map(|words| Parts {
+                image: &kernel.image,
+                initrd: &initrd,
+                disks: &disks,
+                words,
+                memory: 768,
+                cpus: if options.quick { 1 } else { 2 },
+            });
             step(&name, || boot(&suite, &emulator, &machines, deadline))
                 .with_context(|| name.clone())?;
         }
     }
     Ok(())
-}
-
-/// A machine that runs what is planned on its disk, with these words of the kernel's command line.
-fn parts<'a>(
-    kernel: &'a Kernel,
-    initrd: &'a Path,
-    disks: &'a [&'a Path],
-    words: &'a str,
-) -> Parts<'a> {
-    Parts {
-        image: &kernel.image,
-        initrd,
-        disks,
-        words,
-        memory: 1024,
-    }
 }
 
 /// What `cargo xtask test` runs of them, in a machine of its own.

@@ -309,7 +309,7 @@ agent_watchers 18446744073709551615
 
     #[test]
     fn no_family_has_a_label_twice() {
-        for Metric { name, labels, .. } in crate::catalogue::ALL {
+        for Metric { name, labels, .. } in crate::catalogue::all() {
             let Some(own) = labels.strip_suffix(&Labels::NAMES) else {
                 continue;
             };

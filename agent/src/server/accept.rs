@@ -20,12 +20,12 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
+use super::shared_stream::{SharedStream, Socket};
 
 /// The number of connections that the kernel holds until the server accepts them. A client for which there is no room
 /// tries again only after a second, so a flood of connections should not fill the queue.
@@ -56,7 +56,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A listener of one side.
 pub(super) trait Entrance {
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    type Stream: Socket;
 
     /// Waits for the next connection.
     async fn accept(&mut self) -> io::Result<Self::Stream>;
@@ -211,23 +211,38 @@ fn refusal(reason: Reason, service: &Service) -> String {
     )
 }
 
+/// Tells the answer of a request whether its client has hung up. It is an extension of the request.
+#[derive(Clone, Debug)]
+pub(super) struct HangUp(watch::Receiver<bool>);
+
+impl HangUp {
+    pub(super) fn new(receiver: watch::Receiver<bool>) -> Self {
+        Self(receiver)
+    }
+
+    /// Waits until the client has hung up, or the connection has ended.
+    pub(super) async fn wait(&mut self) {
+        let _ = self.0.wait_for(|has_hung_up| *has_hung_up).await;
+    }
+}
+
 /// Serves a connection to its end, to its deadline, or until the server stops.
-pub(super) async fn carry(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    admitted: Admitted,
-    service: Arc<Service>,
-) {
+pub(super) async fn carry(stream: impl Socket, admitted: Admitted, service: Arc<Service>) {
+    let stream = Arc::new(stream);
+    let (hung_up, receiver) = watch::channel(false);
+    let hang_up = HangUp::new(receiver);
     let router = TowerToHyperService::new(service.router.clone());
     let patience = admitted.patience.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         patience.answer();
         request.extensions_mut().insert(patience.clone());
+        request.extensions_mut().insert(hang_up.clone());
         let answer = router.call(request);
         async move { answer.await as Result<Response<Body>, Infallible> }
     });
     let connection = http1::Builder::new()
         .max_buf_size(service.buffer)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(SharedStream(Arc::clone(&stream))), answer);
     let mut connection = pin!(connection);
     let mut stopping = service.stopping.clone();
     let mut stopping = pin!(stopping.wait_for(|stop| *stop));
@@ -247,6 +262,10 @@ pub(super) async fn carry(
             _ = &mut stopping, if !is_stopping => {
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            // Requests that the client sent before are answered still; a stream would have no end.
+            () = stream.hang_up(), if !*hung_up.borrow() => {
+                hung_up.send_replace(true);
             }
         }
     }

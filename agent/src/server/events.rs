@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use super::Server;
+use super::accept::HangUp;
 use super::patience::{LINES_WITHIN, Patience};
 
 /// The bytes of lines that are sent at once, if as many wait.
@@ -30,6 +31,7 @@ const LINE: usize = 1 << 12;
 pub(super) async fn events(
     State(server): State<Arc<Server>>,
     Extension(patience): Extension<Patience>,
+    Extension(hang_up): Extension<HangUp>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let filter = match query::parse(&query.unwrap_or_default()) {
@@ -47,7 +49,7 @@ pub(super) async fn events(
     };
     match opened {
         Ok(stream) => {
-            let lines = lines(stream, server.stopping.subscribe(), patience);
+            let lines = lines(stream, server.stopping.subscribe(), hang_up, patience);
             let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
             (kind, Body::from_stream(lines)).into_response()
         }
@@ -62,16 +64,18 @@ fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Resp
 fn lines(
     stream: EventStream,
     stopping: watch::Receiver<bool>,
+    hang_up: HangUp,
     patience: Patience,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     futures_util::stream::unfold(
-        (stream, stopping, patience),
-        |(mut stream, mut stopping, patience)| async move {
+        (stream, stopping, hang_up, patience),
+        |(mut stream, mut stopping, mut hang_up, patience)| async move {
             // hyper asks for the next chunk once its buffer has room. No deadline holds until there are events.
             patience.lift();
             let first = tokio::select! {
                 record = stream.next() => record,
                 _ = stopping.wait_for(|stop| *stop) => return None,
+                () = hang_up.wait() => return None,
             };
             // A vector that grows step by step would be copied to new memory, which the kernel clears, at each step.
             let mut lines = Vec::with_capacity(CHUNK + LINE);
@@ -82,7 +86,7 @@ fn lines(
                 push_line(&mut lines, &record);
             }
             patience.allow(LINES_WITHIN);
-            Some((Ok(lines.into()), (stream, stopping, patience)))
+            Some((Ok(lines.into()), (stream, stopping, hang_up, patience)))
         },
     )
 }
@@ -111,9 +115,15 @@ mod tests {
     async fn a_reader_may_be_idle_but_takes_what_waits() {
         let streams = EventStreams::default();
         let (_stopping, stopped) = watch::channel(false);
+        let (_hung_up, hang_up) = watch::channel(false);
         let patience = Patience::new();
         let stream = streams.open(EventFilter::default()).unwrap();
-        let mut lines = pin!(lines(stream, stopped, patience.clone()));
+        let mut lines = pin!(lines(
+            stream,
+            stopped,
+            HangUp::new(hang_up),
+            patience.clone()
+        ));
         tokio::select! {
             reason = patience.end() => panic!("an idle stream ended: {reason:?}"),
             idle = timeout(Duration::from_secs(3600), lines.next()) => assert!(idle.is_err()),

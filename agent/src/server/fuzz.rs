@@ -10,15 +10,20 @@ use agent_metrics::series::Bounds;
 use agent_metrics::traffic::{Side, Traffic};
 use agent_metrics::which::Which;
 use agent_stream::streams::EventStreams;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::accept::{Service, carry};
 use super::admission::Peer;
 use super::{LONG_REQUEST, Server, private, service};
 
-/// How long a connection may stay open after its client has sent everything.
+/// How long a client reads before it hangs up. A stream of events has no end before that.
+const READING: Duration = Duration::from_millis(100);
+
+/// How long a connection may stay open after its client has hung up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const DESCRIPTORS: usize = 1024;
@@ -55,7 +60,7 @@ fn fuzzed() -> Option<Fuzzed> {
     })
 }
 
-/// Sends bytes over a connection, and reads until the server closes it.
+/// Sends bytes over a connection, reads until the server closes it or for 100 milliseconds, and hangs up.
 ///
 /// # Panics
 /// The connection does not end in time, or the server panics.
@@ -65,21 +70,23 @@ pub fn requests(bytes: &[u8]) {
         return;
     };
     fuzzed.runtime.block_on(async {
-        let (client, server) = duplex(64 << 10);
+        let Ok((mut client, server)) = UnixStream::pair() else {
+            return;
+        };
         let Ok(admitted) = fuzzed.service.admission.admit(Peer::Somebody) else {
             return;
         };
         let connection = tokio::spawn(carry(server, admitted, Arc::clone(&fuzzed.service)));
-        let (mut reader, mut writer) = split(client);
-        let said = async {
-            // The server may have closed the connection already.
-            let _ = writer.write_all(bytes).await;
-            let _ = writer.shutdown().await;
-        };
         let mut answer = Vec::new();
-        let answered = async { tokio::join!(said, reader.read_to_end(&mut answer)) };
-        let ended = tokio::time::timeout(PATIENCE, answered).await;
+        let (mut reader, mut writer) = client.split();
+        // The server may have closed the connection already.
+        let exchange =
+            async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
+        let _ = timeout(READING, exchange).await;
+        drop(client);
+        let ended = timeout(PATIENCE, connection).await;
+        let answer = String::from_utf8_lossy(&answer);
         assert!(ended.is_ok(), "the connection goes on: {answer:?}");
-        assert!(connection.await.is_ok(), "the server panicked");
+        assert!(ended.is_ok_and(|it| it.is_ok()), "the server panicked");
     });
 }

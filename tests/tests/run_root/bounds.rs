@@ -37,9 +37,15 @@ pub fn has_disk() -> bool {
 }
 
 /// Runs an image in a container that may have 64 MiB, by an agent that may have little more.
-pub fn bounded(flags: &[&str], image: &str) -> Came {
-    let mut run = agent(["run", "-m", "64m"]);
-    run.args(flags).args(["--image", image, "/bin/true"]);
+pub fn bounded(image: &str) -> Came {
+    bounded_by(64, image)
+}
+
+/// The same with so many MiB.
+pub fn bounded_by(memory: u32, image: &str) -> Came {
+    let memory = format!("{memory}m");
+    let mut run = agent(["run", "-m", &memory]);
+    run.args(["--image", image, "/bin/true"]);
     let bounded = Bounded::start(&run);
     let pid = bounded.pid();
     let came = Came::from(bounded.output());
@@ -152,7 +158,7 @@ fn layers_that_claim_or_hold_too_much() {
     for (name, hostile, wanted) in cases {
         let bytes = saved(&[shell(), hostile], &json!({}));
         let image = write(place.path(), "image.tar", &bytes);
-        let said = bounded(&[], &image).badly(125);
+        let said = bounded(&image).badly(125);
         assert!(said.contains(wanted), "{name}: {said}");
         assert!(said.len() < 1024, "{name}: {said}");
     }
@@ -195,7 +201,7 @@ fn archives_that_claim_or_hold_too_much() {
     ];
     for (name, hostile, wanted) in cases {
         let image = write(place.path(), "image.tar", &hostile);
-        let said = bounded(&[], &image).badly(125);
+        let said = bounded(&image).badly(125);
         assert!(said.contains(wanted), "{name}: {said}");
         assert!(said.len() < 1024, "{name}: {said}");
     }
@@ -208,7 +214,7 @@ fn archives_that_claim_or_hold_too_much() {
     let mut hole = File::create(&path).expect("a file");
     hole.write_all(&layer(&[entry])[..512]).expect("a file");
     hole.set_len(2 << 30).expect("a file");
-    let said = bounded(&[], path.to_str().expect("UTF-8")).badly(125);
+    let said = bounded(path.to_str().expect("UTF-8")).badly(125);
     assert!(said.contains("manifest.json: larger than"), "{said}");
 }
 

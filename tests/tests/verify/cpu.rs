@@ -41,12 +41,13 @@ fn a_quota_that_nobody_can_use_up_is_not_proven() {
 #[test]
 #[ignore = "needs root"]
 fn a_quota_that_is_not_used_up_is_not_proven() {
-    // One thread cannot use that much in any period, however long it takes to start.
-    let mut verify = verify(&["--cpus=1.5", "--for=500ms"]);
+    // No thread takes that long to start, in no period.
+    let quota = ["--cpu-period=1000000", "--cpu-quota=950000"];
+    let mut verify = verify(&[quota[0], quota[1], "--for=2500ms"]);
     let report = report(verify.args(["--", "sleep", "100"]));
     judged(
         &report,
         "inconclusive",
-        &["never throttled", "stress-ng --cpu 2"],
+        &["never throttled", "stress-ng --cpu 1"],
     );
 }

@@ -37,7 +37,7 @@ fn forks_beyond_the_limit_are_refused() {
 #[ignore = "needs root"]
 fn a_fork_bomb_is_held() {
     assert_held(&limited(
-        &["--for=2s"],
+        &["--for=4s"],
         &["sh", "-c", "b() { b | b & }; b; sleep 100"],
     ));
 }

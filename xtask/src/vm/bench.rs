@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use super::emulator::Emulator;
 use super::image::{self, Disk};
 use super::kernel::Kernel;
-use super::machine::Machine;
+use super::machine::{Machine, Parts};
 use super::suite::with_agent;
-use super::{KERNEL, LAYOUT_V2, MODULES, OPTIONAL, parts};
+use super::{KERNEL, LAYOUT_V2, MODULES, OPTIONAL};
 use crate::command::workspace;
 use crate::step::step;
 use crate::{crun, packages};
@@ -45,8 +45,15 @@ pub fn run(agent: &Path, programs: &Path, arguments: &[String]) -> Result<()> {
     let kernel = Kernel::get(&directory, KERNEL)?;
     let initrd = image::initrd(&kernel.modules(&MODULES, &OPTIONAL)?, &directory)?;
     let disks = [&*disk];
-    let machine = Machine::start(&emulator, &parts(&kernel, &initrd, &disks, LAYOUT_V2))?;
-    show(machine)
+    let parts = Parts {
+        image: &kernel.image,
+        initrd: &initrd,
+        disks: &disks,
+        words: LAYOUT_V2,
+        memory: 1024,
+        cpus: 2,
+    };
+    show(Machine::start(&emulator, &parts)?)
 }
 
 /// Shows what it prints, and fails where it does.

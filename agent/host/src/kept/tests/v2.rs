@@ -23,6 +23,7 @@ const ROWS: &[Row] = &[
         |it| {
             it.set(Field::Rss, 1);
             it.set(Field::Cache, 2);
+            it.set(Field::KernelMemory, 99);
             it.set(Field::MappedFile, 3);
             it.set(Field::InactiveFile, 4);
             it.set(Field::ActiveFile, 5);

@@ -186,6 +186,7 @@ fn a_fact_and_what_is_to_be_done_stand_apart() {
     let row = |label: &str| {
         let mut lines = text
             .lines()
+            .skip_while(|line| !line.starts_with("limits"))
             .filter(|line| line.trim_start().starts_with(label));
         lines
             .next()
