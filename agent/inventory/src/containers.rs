@@ -451,7 +451,9 @@ impl UnreadContainer {
         let usage = cpu.and_then(|cpu| cpu.cpu_usage().ok());
         state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
         let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
-        state.oom_kills = state.oom_kills.max(Some(kills.sum()));
+        if let Some(kills) = kills.reduce(|sum, more| sum + more) {
+            state.oom_kills = state.oom_kills.max(Some(kills));
+        }
         state
     }
 }
