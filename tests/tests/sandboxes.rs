@@ -126,11 +126,20 @@ fn a_sandbox_has_one_name() {
     let id = [("id", &*name)];
     assert_eq!(metrics.value("container_processes", &id), 2.0);
     assert!(metrics.value("container_start_time_seconds", &id) > 0.0);
-    let loopback = [("id", &*name), ("interface", "lo")];
-    assert_eq!(
-        metrics.find("container_network_receive_bytes_total", &loopback),
-        Some(0.0)
-    );
+    let mut link = Command::new(program("nsenter"));
+    link.args([
+        "--target",
+        &inside.to_string(),
+        "--net",
+        "--",
+        "ip",
+        "link",
+        "add",
+    ]);
+    text(link.args(["name", "one", "type", "veth", "peer", "name", "two"]));
+    let interface = [("id", &*name), ("interface", "one")];
+    let received = "container_network_receive_bytes_total";
+    assert_eq!(serve.metrics().find(received, &interface), Some(0.0));
     drop(sandbox);
     wait_for("its series are gone", PATIENCE, || {
         let metrics = serve.metrics();
