@@ -76,7 +76,7 @@ fn every_expression_has_an_answer() {
         format!(r#"increase(container_namespace_calls_total{{id="{id}",type="uts"}}[1m]) > 0"#),
         format!(r#"ALERTS{{alertname="ContainerOomKill",alertstate="firing",id="{id}"}}"#),
         format!(
-            r#"ALERTS{{alertname="ContainerEscape",alertstate="firing",id="{id}",namespace="mnt"}}"#
+            r#"ALERTS{{alertname="ContainerEscape",alertstate="firing",id="{id}",type="mnt"}}"#
         ),
     ] {
         wait_for(&happened, PATIENCE, || {
