@@ -106,8 +106,8 @@ impl Sockets {
             socket: self.private.clone(),
             source,
         })?;
-        let built = timeout(self.patience, Builder::unix_stream(stream).p2p().build());
-        match built.await {
+        let connected = timeout(self.patience, private::connect(stream));
+        match connected.await {
             Ok(connection) => connection.map_err(|source| self.refused(source)),
             Err(_) => Err(Error::Late {
                 socket: self.private.clone(),
@@ -197,9 +197,10 @@ async fn ask(
     unit: &str,
     interface: &str,
 ) -> zbus::Result<Option<Properties>> {
-    let builder = Builder::unix_stream(stream);
-    let builder = if is_private { builder.p2p() } else { builder };
-    let connection: Connection = builder.build().await?;
+    let connection: Connection = match is_private {
+        true => private::connect(stream).await?,
+        false => Builder::unix_stream(stream).build().await?,
+    };
     let (path, properties) = (object(unit), "org.freedesktop.DBus.Properties");
     let asked = connection.call_method(Some(SYSTEMD), path, Some(properties), "GetAll", &interface);
     let mut found: HashMap<String, OwnedVariant> = match asked.await {
@@ -331,5 +332,6 @@ fn pairs(value: &Variant<'_>) -> Option<Vec<(String, u64)>> {
 
 #[cfg(test)]
 mod fake;
+mod private;
 #[cfg(test)]
 mod tests;
