@@ -93,10 +93,11 @@ fn a_stop_has_the_result_that_systemd_reports() {
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut watch = serve.watch(&["--kind", "container"]);
     let memory: &[&str] = &["MemoryMax=20M", "MemorySwapMax=0"];
+    // systemd makes one dollar of two.
     for (properties, script, result) in [
         (&[][..], "sleep 0.2", "success"),
         (&[], "sleep 0.2; exit 3", "exit-code"),
-        (&[], "sleep 0.2; kill -KILL $$", "signal"),
+        (&[], "sleep 0.2; kill -KILL $$$$", "signal"),
         (memory, "tail /dev/zero", "oom-kill"),
         (&["RuntimeMaxSec=1"], "sleep 1000", "timeout"),
     ] {

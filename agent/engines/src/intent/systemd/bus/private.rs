@@ -32,14 +32,15 @@ pub(super) async fn connect(stream: UnixStream) -> zbus::Result<Connection> {
     let mut stream = tokio::net::UnixStream::from_std(stream)?;
     let user = rustix::process::geteuid().as_raw().to_string();
     let user: String = user.bytes().map(|digit| format!("{digit:02x}")).collect();
-    let hello = format!("\0AUTH EXTERNAL {user}\r\n");
+    // A call that systemd reads together with BEGIN stays unread until another message comes, so BEGIN is sent before the
+    // answer to AUTH (`bus_socket_read_auth`, src/libsystemd/sd-bus/bus-socket.c).
+    let hello = format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n");
     stream.write_all(hello.as_bytes()).await?;
     let said = line(&mut stream).await?;
     let Some(guid) = said.strip_prefix("OK ") else {
         let why = format!("systemd lets user {user} not in: {said:?}");
         return Err(zbus::Error::Handshake(why));
     };
-    stream.write_all(b"BEGIN\r\n").await?;
     let builder = Builder::authenticated_socket(Private(stream), guid).p2p();
     builder.build().await
 }
@@ -187,11 +188,9 @@ mod tests {
                 }
                 all
             };
-            assert!(hear(b"\r\n").starts_with(b"\0AUTH EXTERNAL "));
-            (&theirs)
-                .write_all(b"OK 00112233445566778899aabbccddeeff\r\n")
-                .unwrap();
-            assert_eq!(hear(b"\r\n"), b"BEGIN\r\n");
+            assert!(hear(b"\r\nBEGIN\r\n").starts_with(b"\0AUTH EXTERNAL "));
+            let answer = b"OK 00112233445566778899aabbccddeeff\r\n";
+            (&theirs).write_all(answer).unwrap();
             is_heard.recv().unwrap();
             (&theirs).write_all(&signal()).unwrap();
             theirs
