@@ -199,7 +199,7 @@ fn wait_for_layers(serve: &Serve, containers: &[&Container<'_>]) {
                 .next()
                 .is_some()
         };
-        containers.iter().all(|it| is_there(it)).then_some(())
+        containers.iter().all(is_there).then_some(())
     });
 }
 

@@ -13,7 +13,8 @@ use tests::veth::Veth;
 use tests::wait::{PATIENCE, wait_for};
 
 /// Names and labels of cAdvisor's that are not as Prometheus wants them.
-const NAMED_BY_CADVISOR: [&str; 3] = [
+const NAMED_BY_CADVISOR: [&str; 4] = [
+    "container_cpu_load_d_average_10s ",
     "container_memory_failcnt ",
     "container_fs_inodes_total ",
     "cadvisor_version_info ",

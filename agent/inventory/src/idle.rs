@@ -10,7 +10,8 @@ use agent_registry::path::Runtime;
 use agent_registry::registry::Registry;
 use agent_registry::registry::names::RunState;
 
-use super::containers::{ContainerCondition, ContainerState};
+use super::container_condition::ContainerCondition;
+use super::containers::ContainerState;
 use agent_engines::witness::own;
 
 /// Returns the containers that an engine has, that do not run, and of which the registry remembers no cgroup.

@@ -6,6 +6,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod container_condition;
 pub mod containers;
 pub mod dot;
 pub mod idle;

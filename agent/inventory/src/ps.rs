@@ -14,7 +14,8 @@ pub use fields::Field;
 pub use filter::{Filter, Filters};
 pub use format::Format;
 
-use super::containers::{ContainerCondition, ContainerState};
+use super::container_condition::ContainerCondition;
+use super::containers::ContainerState;
 
 const COLUMNS: [Column; 8] = [
     Column::left("NAME", 0),

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use super::fields::labels;
-use crate::containers::{ContainerCondition, ContainerState};
+use crate::container_condition::ContainerCondition;
+use crate::containers::ContainerState;
 
 /// One condition that a container must meet, as `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]

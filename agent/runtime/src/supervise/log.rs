@@ -1,5 +1,5 @@
 //! The log of a detached container: pieces of its two streams in the order in which they came. Each piece has docker's
-//! header of eight bytes: the stream, three zeros, and the length in big-endian order. The bit [`TIMED`] of the stream says
+//! header of eight bytes: the stream, three zeros, and the length in big-endian order. The bit `TIMED` of the stream says
 //! that the piece begins with its time: nanoseconds since the epoch, eight bytes in big-endian order. Pieces of agents
 //! that wrote no times have no such bit. A file begins with its number, by which a reader notices that files are missing.
 //!
