@@ -93,7 +93,7 @@ impl Results {
     /// The unit that has ended by this message, and its result.
     fn of(&mut self, message: &Message) -> Option<(String, String)> {
         let header = message.header();
-        let member = header.member().map(|it| it.as_str());
+        let member = header.member().map(zbus::names::MemberName::as_str);
         if message.message_type() != Type::Signal || member != Some("PropertiesChanged") {
             return None;
         }

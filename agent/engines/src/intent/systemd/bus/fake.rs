@@ -62,7 +62,7 @@ async fn serve(mut stream: tokio::net::UnixStream, answer: Answer) {
     let mut messages = MessageStream::from(&connection);
     while let Some(Ok(message)) = messages.next().await {
         let header = message.header();
-        let member = header.member().map(|it| it.as_str());
+        let member = header.member().map(zbus::names::MemberName::as_str);
         let path = header.path().map(zbus::ObjectPath::as_str);
         let is_it = path == Some("/org/freedesktop/systemd1/unit/web_2eservice");
         let body = message.body();
