@@ -86,6 +86,20 @@ impl Cgroup {
     pub fn strangers(name: &str, path: &str) -> Self {
         let name = unique(name);
         let path = Path::new(&name).join(path);
+        Self::made(name, path)
+    }
+
+    /// Makes `/NAME-….slice/NAME-….service`, as systemd does for a service.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn service(name: &str) -> Self {
+        let name = unique(name);
+        let path = Path::new(&format!("{name}.slice")).join(format!("{name}.service"));
+        Self::made(name, path)
+    }
+
+    fn made(name: String, path: PathBuf) -> Self {
         for hierarchy in hierarchies() {
             let above: Vec<&Path> = path.ancestors().collect();
             for above in above.into_iter().rev().skip(1) {

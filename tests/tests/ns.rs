@@ -262,13 +262,13 @@ fn what_else_holds_a_namespace() {
 fn the_graph_is_one_that_graphviz_takes() {
     let serve = Serve::start(&["--docker-socket", "off"]);
     let (first, second) = two();
-    // A process with a namespace of its own chooses its name: what has a meaning in the language, and
+    // A process with a namespace of its own that makes no sandbox chooses its name: what has a meaning in the language, and
     // what a terminal would obey.
     let directory = tempfile::tempdir().expect("a directory");
     let link = directory.path().join("\"];e--\\N\x1b");
     symlink(program("cat"), &link).expect("a link");
     let mut odd = Command::new(program("unshare"));
-    let odd = odd.arg("--mount").arg(&link).stdin(Stdio::piped());
+    let odd = odd.arg("--uts").arg(&link).stdin(Stdio::piped());
     let odd = Odd(odd
         .stdout(Stdio::null())
         .spawn()

@@ -16,7 +16,7 @@ mod docker;
 mod expect;
 mod lxc;
 mod own;
-mod systemd;
+pub(crate) mod systemd;
 mod unjudged;
 
 pub use agent_model::limit::{Intent, Source};
@@ -24,6 +24,7 @@ pub use bundle::of_resources;
 pub use expect::expect;
 pub use lxc::{lxc_root, of_lxc};
 pub use own::of_spec;
+pub use systemd::main_process;
 pub use unjudged::not_judged;
 
 /// Why the intended limits are not known.

@@ -8,4 +8,5 @@
 
 pub mod docker;
 pub mod intent;
+pub mod units;
 pub mod witness;

@@ -209,14 +209,16 @@ impl Process {
         }
     }
 
-    /// The inode of the namespace of type `name` (such as `net`) that the process is in.
+    /// The inode of the namespace of type `name` (such as `net`) that the process is in, or that its future children will be
+    /// in (`pid_for_children`).
     ///
     /// # Errors
     /// As of [`Process::link`]; the link does not name a namespace.
     pub fn namespace(&self, name: &str) -> Result<u32, Error> {
         let file = format!("ns/{name}");
         let link = self.link(&file)?;
-        let inode = link.strip_prefix(name).and_then(|rest| {
+        let kind = name.strip_suffix("_for_children").unwrap_or(name);
+        let inode = link.strip_prefix(kind).and_then(|rest| {
             let digits = rest.strip_prefix(":[")?.strip_suffix(']')?;
             number(digits.as_bytes())
         });

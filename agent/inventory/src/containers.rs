@@ -1,6 +1,7 @@
-//! The state of each container, from the registry and from the files of its cgroups.
+//! The state of each container, unit and sandbox, from the registry and from the files of its cgroups.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use agent_engines::witness::own;
 use agent_host::cgroup::Directory;
 use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
+use agent_host::path::with_parents;
 use agent_limits::limits::Limits;
 use agent_model::clock::{Clock, Moment};
 use agent_model::container::{Container, ContainerKind, Namespaces};
@@ -20,8 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::container_condition::ContainerCondition;
 use super::idle;
+use super::members::{self, Members};
 
-/// The state of one container now: an element of the list that `/v1/containers` returns.
+/// The state of one container, unit or sandbox now: an element of the list that `/v1/containers` returns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// The container's name, id, engine, image and cgroup.
@@ -35,9 +38,10 @@ pub struct ContainerState {
     /// The time when the container's cgroup was removed, in RFC 3339. Null while the cgroup exists, and where the agent
     /// did not see the removal.
     pub removed: Option<String>,
-    /// The pid of the init process in the host's pid namespace; null where it is not known.
+    /// The pid of the init process in the host's pid namespace; null where it is not known. Of a unit or sandbox, the
+    /// process that started first of those that there are.
     pub pid: Option<u32>,
-    /// The time when the init process started, in RFC 3339; null where it is not known.
+    /// The time when that process started, in RFC 3339; null where it is not known.
     pub started: Option<Moment>,
     /// The number of processes in the container's cgroup and the cgroups below it.
     pub processes: u32,
@@ -88,6 +92,20 @@ impl ContainerState {
     }
 }
 
+impl ContainerState {
+    /// Adds what the processes of a unit or sandbox show.
+    fn with(self, members: Members<'_>, clock: Clock) -> Self {
+        let eldest = members.eldest;
+        Self {
+            running: members.count > 0,
+            pid: eldest.map(|it| it.pid),
+            started: eldest.map(|it| clock.moment(it.start_time)),
+            processes: members.count,
+            ..self
+        }
+    }
+}
+
 /// A container whose files have not been read yet. [`UnreadContainer::read`] reads them without the registry's lock.
 #[derive(Debug)]
 pub struct UnreadContainer {
@@ -98,36 +116,66 @@ pub struct UnreadContainer {
     kills: Vec<Directory>,
 }
 
-/// Returns all containers, in the order of their cgroups' paths.
+/// Which containers to list. This is the query of `GET /v1/containers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContainerQuery {
+    /// Also containers that do not run and have no cgroup: those that engines have, those that `agent run` keeps, and
+    /// the removed ones that the registry remembers.
+    pub removed: bool,
+    /// Also units of systemd that have a cgroup.
+    pub units: bool,
+    /// Also sandboxes.
+    pub sandboxes: bool,
+}
+
+impl ContainerQuery {
+    /// Formats this as the query of a URL.
+    pub fn query(self) -> String {
+        let parameters = [
+            ("removed", self.removed),
+            ("units", self.units),
+            ("sandboxes", self.sandboxes),
+        ];
+        let given = parameters.iter().filter(|(_, is_wanted)| *is_wanted);
+        let given: Vec<String> = given.map(|(name, _)| format!("{name}=true")).collect();
+        given.join("&")
+    }
+}
+
+/// Returns all containers, and the units and sandboxes that `wanted` asks for, in the order of their cgroups' paths.
 ///
-/// With `removed`, the list includes containers that have no cgroup: those that an engine has and that do not run, and
-/// the removed ones that the registry remembers. `tasks` are all tasks of the host. `counts` are the counts of the BPF
-/// programs, where these run.
+/// `tasks` are all tasks of the host. `counts` are the counts of the BPF programs, where these run.
 pub fn find(
     registry: &Registry,
     hierarchies: &Hierarchies,
     tasks: &[Task],
     counts: Option<&HashMap<CgroupKey, Counts>>,
-    removed: bool,
+    wanted: ContainerQuery,
 ) -> Vec<UnreadContainer> {
     let processes = processes(registry, tasks);
     let clock = Clock::now();
     let containers = registry.all().filter(|cgroup| cgroup.is_container());
-    let wanted = containers.filter(|cgroup| removed || cgroup.gone.is_none());
-    let mut found: Vec<UnreadContainer> = wanted
-        .map(|cgroup| {
-            let mut unread = UnreadContainer {
-                state: state(registry, cgroup, &processes, clock),
-                user: cgroup.user(),
-                membership: membership(cgroup),
-                kills: Vec::new(),
-            };
-            unread.add_kills(cgroup, hierarchies, counts);
-            unread
-        })
-        .collect();
-    if removed {
+    let listed = containers.filter(|cgroup| wanted.removed || cgroup.gone.is_none());
+    let unread = |cgroup: &Cgroup, state: ContainerState| {
+        let mut unread = UnreadContainer {
+            state,
+            user: cgroup.user(),
+            membership: membership(cgroup),
+            kills: Vec::new(),
+        };
+        unread.add_kills(cgroup, hierarchies, counts);
+        unread
+    };
+    let listed = listed.map(|cgroup| unread(cgroup, state(registry, cgroup, &processes, clock)));
+    let mut found: Vec<UnreadContainer> = listed.collect();
+    if wanted.removed {
         found.extend(idle::of_engines(registry).map(UnreadContainer::of_nothing));
+    }
+    if wanted.units {
+        let members = members::of_units(registry, tasks);
+        let units = registry.units();
+        found.extend(units.map(|unit| unread(unit, state_of_unit(unit, &members, clock))));
     }
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
     // Several containers may have had the same path. The first in this order, which is the one that exists, gets the
@@ -136,12 +184,29 @@ pub fn find(
     for unread in found.iter_mut().rev() {
         by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
     }
-    for cgroup in registry.all().filter(|cgroup| !cgroup.own) {
-        if let Some(unread) = by_cgroup.get_mut(&cgroup.container.cgroup) {
-            unread.add_kills(cgroup, hierarchies, counts);
+    for cgroup in registry.all() {
+        for path in above(cgroup, wanted.units) {
+            if let Some(unread) = by_cgroup.get_mut(&*path) {
+                unread.add_kills(cgroup, hierarchies, counts);
+            }
         }
     }
+    if wanted.sandboxes {
+        let sandboxes = members::of_sandboxes(registry, tasks).into_iter();
+        let states = sandboxes.map(|(sandbox, members)| state_of_sandbox(&sandbox, members, clock));
+        found.extend(states.map(UnreadContainer::of_nothing));
+    }
     found
+}
+
+/// Returns the cgroups whose containers and units the cgroup is below.
+fn above(cgroup: &Cgroup, units: bool) -> BTreeSet<Cow<'_, str>> {
+    let own = (!cgroup.own).then_some(Cow::Borrowed(&*cgroup.container.cgroup));
+    let path = cgroup.directories.first().filter(|_| units);
+    let parents = path
+        .into_iter()
+        .flat_map(|it| with_parents(&it.path).skip(1));
+    own.into_iter().chain(parents).collect()
 }
 
 fn order(state: &ContainerState) -> (&str, &Option<String>) {
@@ -203,6 +268,35 @@ fn state(
         namespaces: init.map(|init| Namespaces::from(&init.namespaces)),
         intended: cgroup.intended.as_deref().cloned(),
         ..ContainerState::new(container, condition(registry, cgroup))
+    }
+}
+
+/// Returns the state of a unit.
+fn state_of_unit(
+    cgroup: &Cgroup,
+    members: &HashMap<String, Members<'_>>,
+    clock: Clock,
+) -> ContainerState {
+    let container = Container::clone(&cgroup.container);
+    let members = members.get(&container.cgroup).copied().unwrap_or_default();
+    let condition = match members.count {
+        0 => ContainerCondition::Stopped,
+        _ => ContainerCondition::Running,
+    };
+    ContainerState {
+        oom_kills: Some(0),
+        intended: cgroup.intended.as_deref().cloned(),
+        ..ContainerState::new(container, condition).with(members, clock)
+    }
+}
+
+/// Returns the state of a sandbox. No cgroup is its own, so its use of resources is not known.
+fn state_of_sandbox(sandbox: &Container, members: Members<'_>, clock: Clock) -> ContainerState {
+    let state = ContainerState::new(sandbox.clone(), ContainerCondition::Running);
+    let namespaces = members.eldest.map(|it| Namespaces::from(&it.namespaces));
+    ContainerState {
+        namespaces,
+        ..state.with(members, clock)
     }
 }
 
@@ -306,7 +400,9 @@ impl UnreadContainer {
         let usage = cpu.and_then(|cpu| cpu.cpu_usage().ok());
         state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
         let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
-        state.oom_kills = state.oom_kills.max(Some(kills.sum()));
+        if let Some(kills) = kills.reduce(|sum, more| sum + more) {
+            state.oom_kills = state.oom_kills.max(Some(kills));
+        }
         state
     }
 }
@@ -337,116 +433,4 @@ pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use agent_host::fixture::tree;
-
-    use super::*;
-
-    const MOUNTINFO: &str = "\
-35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
-";
-    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
-
-    fn key(hierarchy: u32, id: u64) -> CgroupKey {
-        CgroupKey {
-            id,
-            hierarchy,
-            zero: 0,
-        }
-    }
-
-    fn files(name: &str, limit: &str) -> [(String, String); 4] {
-        let memory = format!("sys/fs/cgroup/memory/{name}");
-        [
-            ("memory.usage_in_bytes", "5000"),
-            ("memory.limit_in_bytes", limit),
-            ("memory.stat", "total_inactive_file 2000\n"),
-            ("memory.oom_control", "oom_kill 2\n"),
-        ]
-        .map(|(file, text)| (format!("{memory}/{file}"), text.to_owned()))
-    }
-
-    #[test]
-    fn what_the_files_say() {
-        let own = format!("docker/{ID}");
-        let mut all = vec![
-            ("proc/self/mountinfo".to_owned(), MOUNTINFO.to_owned()),
-            (
-                "proc/self/cgroup".to_owned(),
-                "4:memory:/\n2:cpu,cpuacct:/\n".to_owned(),
-            ),
-            (
-                format!("sys/fs/cgroup/cpu/{own}/cpuacct.usage"),
-                "1500000000\n".to_owned(),
-            ),
-        ];
-        all.extend(files("docker", "30000"));
-        all.extend(files(&own, "40000"));
-        all.extend(files(&format!("{own}/below"), "9223372036854771712"));
-        let files: Vec<_> = all.iter().map(|(path, text)| (&**path, text)).collect();
-        let root = tree(&files);
-        let hierarchies = Hierarchies::discover(root.path()).unwrap();
-        let mut registry = Registry::new([1; agent_ebpf::NAMESPACES]);
-        for (hierarchy, id, path) in [
-            (4, 20, format!("/{own}")),
-            (2, 30, format!("/{own}")),
-            (4, 21, format!("/{own}/below")),
-        ] {
-            registry.add(key(hierarchy, id), &path, SystemTime::UNIX_EPOCH);
-        }
-        let found = find(&registry, &hierarchies, &[], None, false);
-        let states: Vec<_> = found.into_iter().map(|it| it.read(&hierarchies)).collect();
-        let [state] = &states[..] else {
-            panic!("one container");
-        };
-        assert_eq!(
-            (state.memory_usage_bytes, state.memory_working_set_bytes),
-            (Some(5000), Some(3000))
-        );
-        assert_eq!(
-            (state.memory_limit_bytes, state.memory_effective_limit_bytes),
-            (Some(40_000), Some(30_000))
-        );
-        assert_eq!((state.oom_kills, state.processes), (Some(4), 0));
-        assert_eq!(state.cpu_usage_seconds, Some(1.5));
-
-        // The counts include the kills in a removed cgroup below the container.
-        let kills = |oom_kills| Counts {
-            oom_kills,
-            ..Counts::default()
-        };
-        registry.remove(key(4, 21), &kills(5), Instant::now());
-        let counts = HashMap::from([(key(4, 20), kills(3)), (key(2, 30), kills(0))]);
-        let found = find(&registry, &hierarchies, &[], Some(&counts), false);
-        let state_now = found.into_iter().next().unwrap().read(&hierarchies);
-        assert_eq!(state_now.oom_kills, Some(8));
-
-        // An older server does not send the state, and a newer one may send a state that is unknown here.
-        let mut told = serde_json::to_value(state).unwrap();
-        let read = |told: &serde_json::Value| {
-            let read: ContainerState = serde_json::from_value(told.clone()).unwrap();
-            read.state
-        };
-        assert_eq!(read(&told), state.state);
-        told["state"] = "hibernating".into();
-        assert_eq!(read(&told), ContainerCondition::Unknown);
-        told.as_object_mut().unwrap().remove("state");
-        assert_eq!(read(&told), ContainerCondition::Unknown);
-
-        let mut later = [state.clone()];
-        later[0].cpu_usage_seconds = Some(1.6);
-        set_cpu_percent(
-            &mut later,
-            std::slice::from_ref(state),
-            Duration::from_millis(200),
-        );
-        let percent = later[0].cpu_percent.unwrap();
-        assert!((percent - 50.0).abs() < 1e-9, "{percent}");
-        let mut earlier = [state.clone()];
-        set_cpu_percent(&mut earlier, &later, Duration::from_millis(200));
-        assert_eq!(earlier[0].cpu_percent, None);
-    }
-}
+mod tests;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use agent_model::container::ContainerKind;
 use agent_model::names::HOST;
 use agent_model::text::escape;
 
 use super::ContainerName;
 use super::namespaces::NamespaceState;
 
-/// Returns a graph with a line from each user of a namespace to that namespace. The users are the host and the
-/// containers. A namespace with neither has its oldest process for a user, and one without processes the mounts that
-/// hold it.
+/// Returns a graph with a line from each user of a namespace to that namespace. The users are the host, containers,
+/// units and sandboxes. A namespace without any of them has its oldest process for a user, and one without processes
+/// the mounts that hold it.
 pub fn graph(states: &[NamespaceState]) -> String {
     // The attributes of each node, by the node's quoted name.
     let mut nodes: BTreeMap<String, String> = BTreeMap::new();
@@ -62,8 +63,12 @@ fn users(state: &NamespaceState) -> Vec<(String, String)> {
 }
 
 fn container(container: &ContainerName) -> (String, String) {
-    let label = quoted(&[&container.name, &container.runtime]);
-    let name = format!("{} {}", container.runtime, container.id);
+    let maker = match container.kind {
+        ContainerKind::Container => &*container.runtime,
+        other => other.name(),
+    };
+    let label = quoted(&[&container.name, maker]);
+    let name = format!("{maker} {}", container.id);
     (name, format!("label={label}, shape=box"))
 }
 

@@ -32,7 +32,7 @@ use super::ContainerName;
 pub struct ProcessReport {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// The container that the process is in; null where it is in none.
+    /// The container, or without one the unit or sandbox, that the process is in; null where it is in none.
     pub container: Option<Container>,
     /// The main thread's name.
     pub comm: Fact<String>,
@@ -99,6 +99,9 @@ pub struct Namespace {
     pub kind: String,
     /// The inode number.
     pub inode: u32,
+    /// The name that `ip netns` or docker gives a network namespace; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether it is the host's namespace.
     pub host: bool,
     /// The number of processes in the namespace.

@@ -1,4 +1,4 @@
-//! The namespaces of the host: their processes, the containers of these, and what else holds them.
+//! The namespaces of the host: their processes, the containers, units and sandboxes of these, and what else holds them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -10,7 +10,6 @@ use agent_host::namespace::Mounted;
 use agent_host::{held, namespace};
 use agent_model::container::ContainerKind;
 use agent_model::names::comm;
-use agent_model::names::is_named;
 use agent_registry::location::TaskLocation;
 use agent_registry::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -25,13 +24,18 @@ pub struct NamespaceState {
     pub kind: String,
     /// The inode number.
     pub inode: u32,
+    /// The name that `ip netns` or docker gives a network namespace, by the file that it is mounted at; absent where it has
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether it is the host's namespace.
     pub host: bool,
     /// The number of processes in the namespace.
     pub processes: u32,
     /// The oldest process in the namespace; null where it has none.
     pub owner: Option<Eldest>,
-    /// The containers that have processes in the namespace, in the order of their names.
+    /// The containers and sandboxes that have processes in the namespace, in the order of their names. Of a namespace that
+    /// is not the host's, the units, too, and in any case what the query names.
     pub containers: Vec<ContainerName>,
     /// The paths where the namespace is mounted. A mount holds a namespace even without processes.
     pub mounts: Vec<String>,
@@ -71,7 +75,7 @@ pub struct Eldest {
     pub comm: String,
     /// The real user id in the initial user namespace.
     pub uid: u32,
-    /// The container that the process is in; null where it is in none.
+    /// The container, unit or sandbox that the process is in; null where it is in none.
     pub container: Option<ContainerName>,
     /// The inode of the user namespace that owns this namespace (ioctl_ns(2)); null where the kernel does not report
     /// it.
@@ -85,8 +89,11 @@ pub struct NamespaceQuery {
     /// Only namespaces of this type.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Only namespaces with processes of this container, by its name, id, or the first 12 digits of the id.
+    /// Only namespaces with processes of this container, unit or sandbox, by its name, id, or the first 12 digits of the
+    /// id.
     pub container: Option<String>,
+    /// The path of the cgroup of the unit that the name means. Units elsewhere do not count then.
+    pub unit: Option<String>,
     /// Only namespaces that this process is in or holds.
     pub pid: Option<NonZeroU32>,
 }
@@ -112,7 +119,7 @@ pub fn find(
     sorted.sort_by_key(|task| (task.start_time, task.pid));
     let mut found: BTreeMap<(&str, u32), NamespaceTasks> = BTreeMap::new();
     for task in &sorted {
-        let container = container(registry, task);
+        let subject = subject(registry, task);
         for namespace in own() {
             let inode = task.namespaces[namespace as usize];
             if inode == 0 {
@@ -120,7 +127,7 @@ pub fn find(
             }
             let here = found.entry((namespace.name(), inode));
             let here = here.or_insert_with(|| NamespaceTasks::new(registry, namespace, inode));
-            here.add(task, container.as_ref());
+            here.add(task, subject.as_ref(), wanted);
             here.has_wanted_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
         }
     }
@@ -138,18 +145,38 @@ pub fn find(
             let here = found.entry((namespace.name(), held.inode));
             let here = here.or_insert_with(|| NamespaceTasks::new(registry, namespace, held.inode));
             let task = by_pid.get(&held.pid).copied();
-            let container = task.and_then(|task| container(registry, task));
+            let subject = task.and_then(|task| subject(registry, task));
+            let subject = subject.filter(|it| here.shows(it, wanted));
             let is_wanted = wanted.pid.is_some_and(|pid| pid.get() == held.pid);
-            here.hold(held, task, container, is_wanted);
+            here.hold(held, task, subject, is_wanted);
         }
     }
     let found = found.into_values();
     let found = found.filter(|it| wanted.pid.is_none_or(|pid| it.is_of(pid.get())));
     let states = found.map(|found| NamespaceState {
+        name: name(&found.state),
         containers: found.containers.into_iter().collect(),
         ..found.state
     });
     states.filter(|state| wanted.takes(state)).collect()
+}
+
+/// The directories in which the file that a network namespace is mounted at has its name: those of `ip netns`
+/// (ip-netns(8)) and of docker.
+const NAMED_IN: [&str; 4] = [
+    "/run/netns/",
+    "/var/run/netns/",
+    "/run/docker/netns/",
+    "/var/run/docker/netns/",
+];
+
+/// Returns the name of a network namespace.
+fn name(state: &NamespaceState) -> Option<String> {
+    let mut named = NAMED_IN.iter().flat_map(|directory| {
+        let points = state.mounts.iter().filter(|_| state.kind == "net");
+        points.filter_map(move |point| point.strip_prefix(directory))
+    });
+    named.next().map(str::to_owned)
 }
 
 impl NamespaceTasks {
@@ -159,6 +186,7 @@ impl NamespaceTasks {
             state: NamespaceState {
                 kind: namespace.name().to_owned(),
                 inode,
+                name: None,
                 host: registry.host()[namespace as usize] == inode,
                 processes: 0,
                 owner: None,
@@ -209,15 +237,22 @@ impl NamespaceTasks {
     }
 
     /// Counts a process. The caller adds processes in the order in which they started, so the first one is the owner.
-    fn add(&mut self, task: &Task, container: Option<&ContainerName>) {
+    fn add(&mut self, task: &Task, subject: Option<&ContainerName>, wanted: &NamespaceQuery) {
         self.state.processes += 1;
         let owner = &mut self.state.owner;
-        owner.get_or_insert_with(|| self::owner(task, container));
-        if let Some(container) = container
-            && !self.containers.contains(container)
+        owner.get_or_insert_with(|| self::owner(task, subject));
+        if let Some(subject) = subject
+            && self.shows(subject, wanted)
+            && !self.containers.contains(subject)
         {
-            self.containers.insert(container.clone());
+            self.containers.insert(subject.clone());
         }
+    }
+
+    /// Tells whether a user of the namespace is listed. The host stands for all units in its own namespaces.
+    fn shows(&self, subject: &ContainerName, wanted: &NamespaceQuery) -> bool {
+        let is_of_host = self.state.host && subject.kind == ContainerKind::Unit;
+        !is_of_host || wanted.names(subject)
     }
 }
 
@@ -227,21 +262,22 @@ fn own() -> impl Iterator<Item = Namespace> {
     all.filter(|it| !matches!(it, Namespace::PidForChildren | Namespace::TimeForChildren))
 }
 
-fn container(registry: &Registry, task: &Task) -> Option<ContainerName> {
+/// Returns the container, unit or sandbox that the task is in.
+fn subject(registry: &Registry, task: &Task) -> Option<ContainerName> {
     match registry.locate(task) {
-        TaskLocation::In(container) if container.kind == ContainerKind::Container => {
-            Some(ContainerName::from(&*container))
+        TaskLocation::In(subject) if subject.kind != ContainerKind::Cgroup => {
+            Some(ContainerName::from(&*subject))
         }
         _ => None,
     }
 }
 
-fn owner(task: &Task, container: Option<&ContainerName>) -> Eldest {
+fn owner(task: &Task, subject: Option<&ContainerName>) -> Eldest {
     Eldest {
         pid: task.pid,
         comm: comm(task),
         uid: task.uid,
-        container: container.cloned(),
+        container: subject.cloned(),
         user_namespace: None,
     }
 }
@@ -272,6 +308,7 @@ impl NamespaceQuery {
         let parameters = [
             ("type", self.kind.as_ref()),
             ("container", self.container.as_ref()),
+            ("unit", self.unit.as_ref()),
             ("pid", pid.as_ref()),
         ];
         let given = parameters
@@ -282,13 +319,18 @@ impl NamespaceQuery {
             .finish()
     }
 
+    /// Tells whether the query names this container, unit or sandbox.
+    fn names(&self, subject: &ContainerName) -> bool {
+        match (&self.unit, &self.container) {
+            (Some(unit), _) if subject.kind == ContainerKind::Unit => subject.is_in(unit),
+            (_, wanted) => wanted.as_ref().is_some_and(|it| subject.is_meant_by(it)),
+        }
+    }
+
     fn takes(&self, state: &NamespaceState) -> bool {
         let is_kind = self.kind.as_ref().is_none_or(|kind| *kind == state.kind);
         let mut containers = state.containers.iter();
-        let has_container = self
-            .container
-            .as_ref()
-            .is_none_or(|wanted| containers.any(|it| is_named(&it.name, &it.id, wanted)));
+        let has_container = self.container.is_none() || containers.any(|it| self.names(it));
         is_kind && has_container
     }
 }
@@ -344,11 +386,13 @@ mod tests {
         let wanted = NamespaceQuery {
             kind: get("type"),
             container: get("container"),
+            unit: get("unit"),
             pid: get("pid").map(|pid| pid.parse().unwrap()),
         };
         assert_eq!(wanted.query(), query);
         let mounted = [
             ("net", 7, "/a"),
+            ("net", 7, "/run/netns/lab"),
             ("net", 9, "/b"),
             ("net", 9, "/c"),
             ("x", 3, "/d"),
@@ -380,7 +424,8 @@ mod tests {
         assert_eq!(names, ["db", "web"]);
         // The owner is the process that started first, not the one with the lower pid.
         assert_eq!(shared.owner.as_ref().map(|owner| owner.pid), Some(6));
-        assert_eq!(shared.mounts, ["/a"]);
+        assert_eq!(shared.mounts, ["/a", "/run/netns/lab"]);
+        assert_eq!((shared.name.as_deref(), &held.name), (Some("lab"), &None));
         assert_eq!((held.inode, held.processes, &held.owner), (9, 0, &None));
         assert_eq!(held.mounts, ["/b", "/c"]);
         // Eight types; three namespaces of type net and two of type uts.

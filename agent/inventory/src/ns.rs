@@ -33,9 +33,11 @@ fn row(state: &NamespaceState) -> [Cell; 6] {
     ]
 }
 
-/// Returns the users of a namespace: `host,web,db`. For a namespace without processes these are its holders:
-/// `/run/netns/lab`, `thread 12 of java(7)`.
+/// Returns the users of a namespace: `host,web,db`, after the name of a network namespace: `netns:lab,web`. For a namespace
+/// without processes these are its holders: `/run/netns/lab`, `thread 12 of java(7)`.
 fn users(state: &NamespaceState) -> String {
+    let name = state.name.as_ref().filter(|_| state.processes > 0);
+    let name = name.map(|name| format!("netns:{name}"));
     let host = state.host.then(|| HOST.to_owned());
     let containers = state.containers.iter().map(|it| quoted(&it.name));
     let mounts = state.mounts.iter().filter(|_| state.processes == 0);
@@ -44,7 +46,7 @@ fn users(state: &NamespaceState) -> String {
         let comm = quoted(&it.comm);
         format!("{} of {comm}({})", quoted(&it.by), it.pid)
     });
-    let users = host.into_iter().chain(containers);
+    let users = name.into_iter().chain(host).chain(containers);
     let users: Vec<String> = users.chain(mounts).chain(holders).collect();
     if users.is_empty() {
         NONE.to_owned()

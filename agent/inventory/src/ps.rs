@@ -28,10 +28,13 @@ const COLUMNS: [Column; 8] = [
     Column::right("OOM KILLS", 2),
 ];
 
-/// Sorts containers: running ones first, and each group in the order of names.
+/// Sorts containers: running ones first, units and sandboxes after containers, and each group in the order of names.
 pub fn sort(states: &mut [ContainerState]) {
     states.sort_by(|a, b| {
-        let key = |state: &ContainerState| (!state.running, is_over(state));
+        let key = |state: &ContainerState| {
+            let kind = state.container.kind;
+            (!state.running, is_over(state), kind)
+        };
         let names = a.container.name.cmp(&b.container.name);
         key(a).cmp(&key(b)).then(names)
     });
@@ -61,9 +64,11 @@ fn is_over(state: &ContainerState) -> bool {
         )
 }
 
-/// Formats the name of the engine, with a question mark where only the cgroup's path claims it.
+/// Formats the name of the engine, with a question mark where only the cgroup's path claims it. What no engine made has
+/// its kind there.
 fn runtime(container: &Container) -> Cell {
     match container.confirmed {
+        _ if !container.kind.is_container() => Cell::plain(container.kind.name()),
         Some(false) => Cell::new(format!("{}?", container.runtime), ALARM),
         _ => Cell::plain(&container.runtime),
     }

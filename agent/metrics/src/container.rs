@@ -23,6 +23,7 @@ use agent_host::kept::Directory;
 use agent_host::network::Interface;
 use agent_host::reading::{Field, Reading};
 use agent_model::limit::{Intent, Limit};
+pub use drift::is_drifting;
 pub use effective::set_bounds;
 use effective::{BOUNDED, Bound};
 
@@ -49,6 +50,8 @@ pub struct Cgroup {
     pub reading: Reading,
     /// The intended limits, where a source reports them.
     pub intended: Option<Arc<Intent>>,
+    /// The path of the cgroup, if it is the own cgroup of a unit.
+    pub unit: Option<String>,
     /// The limits, in the order of `BOUNDED`.
     pub bounds: [Bound; BOUNDED.len()],
     /// The names of the block devices, in the order of the devices in `reading`.
@@ -91,6 +94,7 @@ impl Cgroup {
             live: None,
             reading: Reading::default(),
             intended: None,
+            unit: None,
             bounds: Default::default(),
             devices: Vec::new(),
             interfaces: Vec::new(),

@@ -17,13 +17,14 @@ use agent_host::system::Capacity;
 use agent_model::clock::Clock;
 use agent_model::labels::PodName;
 use agent_registry::location::UNKNOWN;
-use agent_registry::path::{PathIdentity, identify};
+use agent_registry::path::{PathIdentity, identify, is_pod};
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
-use super::container::{Cgroup, Directories, Live, Source, count_series, set_bounds};
+use super::container::{Cgroup, Directories, Live, Source, count_series, is_drifting, set_bounds};
 use super::namespaces::{Candidates, HOST};
-use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen};
+use super::sandboxes::Sandboxes;
+use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen, Sort};
 use super::tasks::AllTasks;
 use super::text::Labels;
 use super::which;
@@ -155,12 +156,45 @@ impl Found {
         }
     }
 
+    /// Adds the sandboxes. They have no cgroup of their own, so their values are those of threads and network interfaces.
+    pub fn add_sandboxes(&mut self, sandboxes: &Sandboxes, tasks: Option<&AllTasks>) {
+        let clock = Clock::now();
+        for (at, sandbox) in sandboxes.all.iter().enumerate() {
+            let start_time = clock.wall(sandbox.eldest.start_time);
+            let cgroup = Cgroup {
+                counts: None,
+                live: Some(Live {
+                    tasks: tasks.and_then(|tasks| tasks.by_sandbox.get(at).copied()),
+                    ..live(start_time)
+                }),
+                ..Cgroup::new(
+                    Labels::new(&sandbox.container.name, "", ""),
+                    Counts::default(),
+                )
+            };
+            let place = Place::Chosen {
+                sort: Sort::Cgroup,
+                container: None,
+                key: None,
+            };
+            self.candidates
+                .add_first(self.cgroups.len(), &sandbox.eldest, false);
+            self.push(cgroup, Directories::new(), place);
+        }
+    }
+
     pub fn set_bounds(&mut self, hierarchies: &Hierarchies) {
         let of = |controller: &str| {
             let mounted = hierarchies.of_controller(controller)?;
             Some((mounted.id, mounted.version))
         };
         set_bounds(&mut self.cgroups, &self.directories, of);
+    }
+
+    /// Returns the units whose limits are not as intended, by the paths of their cgroups.
+    pub fn drifting_units(&self) -> Vec<String> {
+        let cgroups = self.cgroups.iter().filter(|it| is_drifting(it));
+        cgroups.filter_map(|it| it.unit.clone()).collect()
     }
 
     /// Sets the root's limits to the memory and swap of the host, as cAdvisor does.
@@ -254,6 +288,10 @@ fn pods(registry: &Registry) -> HashMap<&str, PodName> {
 
 /// The labels of a cgroup, and how many labels of its container are missing.
 fn labels(cgroup: &registry::Cgroup, path: &str, pods: &HashMap<&str, PodName>) -> (Labels, u64) {
+    if cgroup.is_unit() && !is_pod(path) {
+        let labels = Labels::new(path, "", "").of_unit(&cgroup.container.name);
+        return labels.with(&cgroup.container.labels);
+    }
     let container = Some(&cgroup.container).filter(|_| cgroup.is_container());
     let image = container.map_or("", |it| &*it.image);
     // An unconfirmed container has no name.
@@ -280,6 +318,7 @@ fn series(cgroup: &registry::Cgroup, labels: Labels, counts: &AllCounts) -> Cgro
         is_gone: cgroup.gone.is_some(),
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
         intended: cgroup.intended.clone(),
+        unit: cgroup.is_unit().then(|| cgroup.container.cgroup.clone()),
         ..Cgroup::new(labels, cgroup.counted(counts))
     }
 }

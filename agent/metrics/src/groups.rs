@@ -25,6 +25,7 @@ pub enum Group {
     Tcp,
     Udp,
     Pressure,
+    Sandbox,
 }
 
 /// A row of the table of groups.
@@ -56,7 +57,7 @@ const fn row(
 const SERIES: &str = "its series";
 
 /// The groups that can be switched.
-pub const GROUPS: [Row; 13] = [
+pub const GROUPS: [Row; 14] = [
     row((Group::Cpu, "cpu", true), "CPU time and throttling", SERIES),
     row(
         (Group::PerCpu, "percpu", false),
@@ -112,6 +113,12 @@ pub const GROUPS: [Row; 13] = [
         (Group::Pressure, "pressure", true),
         "pressure stall information (PSI); v2 only",
         SERIES,
+    ),
+    row(
+        (Group::Sandbox, "sandbox", false),
+        "processes, threads by state, times and network traffic of each sandbox, with `id=\"sandbox-…\"`, its name in \
+         all commands",
+        "another list of all processes, 2 µs each",
     ),
 ];
 

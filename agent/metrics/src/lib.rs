@@ -9,6 +9,7 @@ mod layers;
 mod machine;
 mod namespaces;
 mod own_process;
+mod sandboxes;
 pub mod scrape;
 pub mod series;
 mod tasks;

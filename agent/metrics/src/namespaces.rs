@@ -53,7 +53,8 @@ impl Candidates {
         }
     }
 
-    fn add_first(&mut self, index: usize, first: &Task, is_roots: bool) {
+    /// Adds a container or sandbox whose first process is known.
+    pub(super) fn add_first(&mut self, index: usize, first: &Task, is_roots: bool) {
         let inode = first.namespaces[Namespace::Net as usize];
         let candidate = Candidate {
             index,

@@ -21,6 +21,7 @@ use super::groups::{Group, Groups};
 use super::layers::Layers;
 use super::machine::MachineMetrics;
 use super::own_process;
+use super::sandboxes::Sandboxes;
 use super::series::{Bounds, Choice, Seen};
 use super::tasks::AllTasks;
 use super::text::{Value, Writer};
@@ -113,7 +114,11 @@ impl Scraper {
         let started = Instant::now();
         let root = Path::new("/");
         let mut errors = ReadErrors::default();
-        let mut tasks = AllTasks::count(shared, self.groups, &mut errors);
+        let sandboxes = match self.groups.has(Group::Sandbox) {
+            true => Sandboxes::find(shared),
+            false => Sandboxes::default(),
+        };
+        let mut tasks = AllTasks::count(shared, self.groups, &sandboxes, &mut errors);
         let (mut found, overflow, oom_kills) = {
             // Both locks are held at the same time. When a cgroup is removed, its counts move from the kernel to the
             // registry. Without both locks, this might count them twice or not at all.
@@ -144,6 +149,12 @@ impl Scraper {
         }
         found.set_tasks(&shared.hierarchies, tasks.as_ref());
         found.set_bounds(&shared.hierarchies);
+        let drifting = found.drifting_units();
+        if !drifting.is_empty() {
+            // systemd may have been told other limits since it was asked.
+            lock(&shared.registry).ask_again(&drifting);
+        }
+        found.add_sandboxes(&sandboxes, tasks.as_ref());
         // This comes after the bounds: the capacity of the host is no limit for the cgroups below the root.
         found.set_capacity(root, &mut errors);
         found.set_devices(root);

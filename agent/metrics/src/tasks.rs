@@ -16,6 +16,7 @@ use agent_pipeline::load::Load;
 use agent_tracer::kernel::threads::{self, Doing};
 
 use super::groups::{Group, Groups};
+use super::sandboxes::Sandboxes;
 
 /// The threads of one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,13 @@ impl AddAssign for Tasks {
 }
 
 impl Tasks {
+    fn add_thread(&mut self, is_leader: bool, doing: Option<Doing>) {
+        self.processes += u64::from(is_leader);
+        if let Some(doing) = doing {
+            self.doing[doing as usize] += 1;
+        }
+    }
+
     fn add_load(&mut self, more: [u64; 2]) {
         let load = self.load.get_or_insert_default();
         for (sum, more) in load.iter_mut().zip(more) {
@@ -63,25 +71,37 @@ impl Tasks {
 #[derive(Debug, Default)]
 pub struct AllTasks {
     pub by_cgroup: HashMap<CgroupKey, Tasks>,
+    /// The tasks of each sandbox, in the order of [`Sandboxes::all`].
+    pub by_sandbox: Vec<Tasks>,
     /// The tasks of a cgroup without threads.
     none: Tasks,
 }
 
 impl AllTasks {
     /// Counts all threads. Returns `None` where the kernel refuses to list them.
-    pub fn count(shared: &PipelineState, groups: Groups, errors: &mut ReadErrors) -> Option<Self> {
+    pub fn count(
+        shared: &PipelineState,
+        groups: Groups,
+        sandboxes: &Sandboxes,
+        errors: &mut ReadErrors,
+    ) -> Option<Self> {
         static UNCOUNTED: WarnOnce = WarnOnce::new();
         let program = lock(&shared.kernel).threads().map(OwnedFd::try_clone)?;
-        let mut all = Self::default();
+        let mut all = Self {
+            by_sandbox: vec![Tasks::default(); sandboxes.all.len()],
+            ..Self::default()
+        };
         let mut pids = Vec::new();
         let wants_pids = groups.has(Group::Process);
         let listed = program.and_then(|program| {
             threads::all(&program, |thread| {
-                let tasks = all.by_cgroup.entry(thread.cgroup).or_default();
                 let is_leader = thread.pid == thread.tid;
-                tasks.processes += u64::from(is_leader);
-                if let Some(doing) = Doing::of(thread) {
-                    tasks.doing[doing as usize] += 1;
+                let doing = Doing::of(thread);
+                let of_cgroup = all.by_cgroup.entry(thread.cgroup).or_default();
+                of_cgroup.add_thread(is_leader, doing);
+                let sandbox = sandboxes.of.get(&thread.pid);
+                if let Some(tasks) = sandbox.and_then(|at| all.by_sandbox.get_mut(*at)) {
+                    tasks.add_thread(is_leader, doing);
                 }
                 if is_leader && wants_pids {
                     pids.push((thread.cgroup, thread.pid));

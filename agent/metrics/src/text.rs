@@ -29,6 +29,9 @@ impl Labels {
     /// The labels that a container in a Kubernetes pod has as well.
     pub const OF_POD: [&'static str; 3] = ["namespace", "pod", "container"];
 
+    /// The label that the own cgroup of a unit of systemd has as well: the unit's name.
+    pub const UNIT: &'static str = "unit";
+
     /// The beginning of the labels for a container's labels.
     pub const PREFIX: &'static str = "container_label_";
 
@@ -52,6 +55,14 @@ impl Labels {
                 push_label(&mut text, label, value);
             }
         }
+        Self(text.into())
+    }
+
+    /// Adds the name of the unit whose own cgroup it is.
+    #[must_use]
+    pub fn of_unit(self, name: &str) -> Self {
+        let mut text = String::from(self.0);
+        push_label(&mut text, Self::UNIT, name);
         Self(text.into())
     }
 

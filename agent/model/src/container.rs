@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::labels::{ContainerLabels, PodName};
 
 /// The kind of a [`Container`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerKind {
     /// A cgroup that an engine made for a container.
+    #[default]
     Container,
     /// A systemd service, scope or slice.
     Unit,
@@ -18,6 +21,23 @@ pub enum ContainerKind {
     Sandbox,
     /// Any other cgroup.
     Cgroup,
+}
+
+impl ContainerKind {
+    /// The name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Unit => "unit",
+            Self::Sandbox => "sandbox",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// Whether it is a container.
+    pub fn is_container(&self) -> bool {
+        *self == Self::Container
+    }
 }
 
 /// A container, unit, sandbox or cgroup that a task is attributed to.
@@ -30,7 +50,8 @@ pub struct Container {
     /// (`pid:[4026532201]`), else the cgroup's path.
     pub id: String,
     /// The name that the engine has for a confirmed container, or the first 12 characters of its id until
-    /// the name is known. A container that is not confirmed has its cgroup's path instead.
+    /// the name is known. A container that is not confirmed has its cgroup's path instead. A unit has the name
+    /// that systemd gives it, and a sandbox `sandbox-` and the inode of its namespace.
     pub name: String,
     /// The engine of a container: the one that the cgroup's path claims if the container is not confirmed.
     /// Empty for all other kinds.

@@ -18,6 +18,12 @@ impl LabelPatterns {
     /// The labels of docker compose.
     pub const COMPOSE: &str = "com.docker.compose.*";
 
+    /// The description of a unit of systemd.
+    pub const DESCRIPTION: &str = "systemd.description";
+
+    /// The patterns of the labels that are kept by default.
+    pub const DEFAULT: [&str; 2] = [Self::COMPOSE, Self::DESCRIPTION];
+
     /// The word that stands for no label.
     pub const NONE: &str = "none";
 
@@ -62,7 +68,7 @@ impl LabelPatterns {
 
 impl Default for LabelPatterns {
     fn default() -> Self {
-        Self(vec![Self::COMPOSE.to_owned()])
+        Self(Self::DEFAULT.map(str::to_owned).to_vec())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use agent_ebpf::Task;
 
+/// The beginning of a sandbox's name, before the inode of its namespace.
+const SANDBOX: &str = "sandbox-";
 /// The least number of digits of an id's start that identify a container.
 const ID_PREFIX_MIN: usize = 12;
 /// Written in place of a container's name for the host.
@@ -17,6 +19,12 @@ pub fn quoted(name: &str) -> String {
         "" | HOST | UNKNOWN | NONE => format!("\"{name}\""),
         name => name.to_owned(),
     }
+}
+
+/// The name of the sandbox whose tasks are in the pid or mount namespace with this inode. Namespaces of different types have
+/// different inodes, so the name is that of one sandbox while the namespace exists.
+pub fn sandbox(inode: u32) -> String {
+    format!("{SANDBOX}{inode}")
 }
 
 /// Whether `wanted` is the name of a container, its id, or the first 12 or more digits of its id.

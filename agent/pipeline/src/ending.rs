@@ -56,13 +56,14 @@ impl EmptyContainers {
         self.0.len() > AT_MOST
     }
 
-    /// Ends the lives of containers that were empty for long enough, and returns their stops.
+    /// Ends the lives of containers that were empty for long enough, and returns their stops, each with the time of its event
+    /// in ns of CLOCK_BOOTTIME.
     pub(crate) fn ended(
         &mut self,
         registry: &mut Registry,
         clock: Clock,
         now: Instant,
-    ) -> Vec<StreamEvent> {
+    ) -> Vec<(StreamEvent, u64)> {
         let mut records = Vec::new();
         while let Some(first) = self.0.front() {
             if now.duration_since(first.since) < WAIT && !self.is_full() {
@@ -72,7 +73,8 @@ impl EmptyContainers {
                 break;
             };
             if let Some(change) = registry.end_empty(empty.cgroup, empty.spell) {
-                records.extend(describe(&empty.event, Some(&change), registry, clock));
+                let record = describe(&empty.event, Some(&change), registry, clock);
+                records.extend(record.map(|record| (record, empty.event.time)));
             }
         }
         records
@@ -139,7 +141,7 @@ mod tests {
         fn stopped(&mut self, at: u64) -> usize {
             let now = self.began + Duration::from_millis(at);
             let records = self.ending.ended(&mut self.registry, Clock::now(), now);
-            let stop = |it: &StreamEvent| {
+            let stop = |(it, _): &(StreamEvent, u64)| {
                 matches!(
                     it.details,
                     EventDetails::Container {

@@ -17,6 +17,7 @@ mod missed;
 mod reader;
 mod scan;
 mod state;
+mod stops;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,6 +113,7 @@ impl Pipeline {
             demand,
             decoded: Default::default(),
             loads: Loads::default(),
+            results: Mutex::default(),
             stop: AtomicBool::new(false),
             wake,
         });

@@ -16,6 +16,7 @@ use agent_registry::learn::learn;
 use agent_registry::registry::{Registry, keys};
 use agent_stream::describe::describe;
 use agent_stream::kind::EventKind as StreamKind;
+use agent_stream::stream_event::StreamEvent;
 use agent_sys::ring::Ring;
 use agent_tracer::decode;
 use agent_tracer::kernel::counts::KernelCounts;
@@ -29,6 +30,7 @@ use super::ending::EmptyContainers;
 use super::missed::{Missed, Skipped};
 use super::scan;
 use super::state::PipelineState;
+use super::stops::UnitStops;
 
 use agent_model::warn_once::WarnOnce;
 
@@ -69,6 +71,7 @@ pub(crate) struct RingReader {
     programs: Arc<Programs>,
     missed: Missed,
     ending: EmptyContainers,
+    stops: UnitStops,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
@@ -99,6 +102,7 @@ impl RingReader {
             programs,
             missed: Missed::new(),
             ending: EmptyContainers::default(),
+            stops: UnitStops::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -116,6 +120,7 @@ impl RingReader {
             self.clock = self.clock.kept();
             self.drain();
             self.take_found();
+            self.tell_stops();
             if let Some(log) = &mut self.log {
                 log.flush();
             }
@@ -128,6 +133,9 @@ impl RingReader {
                 self.end_empty();
                 lock(&self.shared.registry).forget(Instant::now());
             }
+        }
+        for event in self.stops.take() {
+            self.shared.streams.publish(event);
         }
     }
 
@@ -211,7 +219,7 @@ impl RingReader {
         }
         drop(registry);
         if let Some(record) = record {
-            self.shared.streams.publish(record);
+            self.publish(record, event.time);
         }
         if self.ending.is_full() {
             self.end_empty();
@@ -294,8 +302,29 @@ impl RingReader {
         let mut registry = lock(&self.shared.registry);
         let ended = self.ending.ended(&mut registry, self.clock, now);
         drop(registry);
-        for record in ended {
-            self.shared.streams.publish(record);
+        for (record, time) in ended {
+            self.publish(record, time);
+        }
+    }
+
+    /// Publishes an event that happened at `time`, unless it is the stop of a unit whose result is still to come.
+    fn publish(&mut self, event: StreamEvent, time: u64) {
+        let are_reported = lock(&self.shared.results).are_reported;
+        for event in self.stops.before(event, time, are_reported) {
+            self.shared.streams.publish(event);
+        }
+    }
+
+    /// Publishes the stops of units whose results have come, or have not come in time.
+    fn tell_stops(&mut self) {
+        if self.stops.is_empty() {
+            return;
+        }
+        let ready = self
+            .stops
+            .ready(&lock(&self.shared.results), Instant::now());
+        for event in ready {
+            self.shared.streams.publish(event);
         }
     }
 

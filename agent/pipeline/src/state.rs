@@ -20,6 +20,7 @@ use rustix::fd::OwnedFd;
 use super::confirm::Waiting;
 use super::demand::Demand;
 use super::load::Loads;
+use super::stops::UnitResults;
 
 /// The most claims that the pipeline tries again for one command, at some 50 µs each.
 const CLAIMS_AT_MOST: usize = 1024;
@@ -53,6 +54,7 @@ pub struct PipelineState {
     /// Claims that wait for the thread `witness`.
     pub(super) waiting: Waiting,
     pub(super) demand: Mutex<Demand>,
+    pub(super) results: Mutex<UnitResults>,
     pub(super) decoded: [Decoded; KINDS],
     pub(super) stop: AtomicBool,
     pub(super) wake: OwnedFd,
@@ -101,6 +103,17 @@ impl PipelineState {
             .filter_map(|claim| self.witnesses.confirm(claim))
             .collect();
         lock(&self.registry).confirm(confirmed);
+    }
+
+    /// Sets whether [`Self::set_unit_result`] is called for units that stop.
+    pub fn expect_unit_results(&self, are_reported: bool) {
+        lock(&self.results).are_reported = are_reported;
+    }
+
+    /// Adds the result that systemd reports of a unit whose processes have ended, to the event of its stop.
+    pub fn set_unit_result(&self, unit: String, result: String) {
+        lock(&self.results).add(unit, result);
+        self.wake_reader();
     }
 
     pub(super) fn wake_reader(&self) {

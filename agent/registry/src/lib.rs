@@ -13,3 +13,4 @@ pub mod life;
 pub mod location;
 pub mod path;
 pub mod registry;
+pub mod unit;

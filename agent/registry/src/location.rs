@@ -5,6 +5,7 @@ use std::sync::Arc;
 use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind};
 use agent_model::labels::ContainerLabels;
+use agent_model::names;
 
 use super::claim::{Claim, readable};
 use super::path::{PathIdentity, identify};
@@ -161,20 +162,31 @@ pub(crate) fn decide(
     }
 }
 
-/// The sandbox of a task outside of containers: its outermost pid namespace below the host's, else its mount namespace.
+/// The pid of kthreadd, the parent of the kernel's threads.
+const KTHREADD: u32 = 2;
+
+/// The sandbox of a task outside of containers: its outermost pid namespace below the host's, else its mount namespace. A
+/// task with a mount namespace of its own that made a pid namespace for its children is in their sandbox, as unshare(1) is.
 fn sandbox(task: &Task, host: &NamespaceInodes, around: Option<&Container>) -> Option<Container> {
-    let mnt = task.namespaces[Namespace::Mnt as usize];
-    let id = if task.outer_pid_namespace != 0 {
-        format!("pid:[{}]", task.outer_pid_namespace)
-    } else if mnt != 0 && mnt != host[Namespace::Mnt as usize] {
-        format!("mnt:[{mnt}]")
-    } else {
-        return None;
+    // A namespace that the task has, and that the host has not.
+    let own = |namespace: Namespace| {
+        let inode = task.namespaces[namespace as usize];
+        Some(inode).filter(|inode| ![0, host[namespace as usize]].contains(inode))
+    };
+    let (kind, inode) = match (task.outer_pid_namespace, own(Namespace::Mnt)) {
+        // kdevtmpfs, a thread of the kernel's, has mounts of its own.
+        _ if task.ppid == KTHREADD => return None,
+        (0, None) => return None,
+        (0, Some(mnt)) => match own(Namespace::PidForChildren) {
+            Some(pid) => (Namespace::Pid, pid),
+            None => (Namespace::Mnt, mnt),
+        },
+        (pid, _) => (Namespace::Pid, pid),
     };
     Some(Container {
         kind: ContainerKind::Sandbox,
-        name: id.clone(),
-        id,
+        name: names::sandbox(inode),
+        id: format!("{}:[{inode}]", kind.name()),
         runtime: String::new(),
         image: String::new(),
         confirmed: None,
@@ -260,8 +272,8 @@ mod tests {
             TaskLocation::In(container) => container.name.clone(),
             other => format!("{other:?}"),
         };
-        assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
-        assert_eq!(name(None, task(0, 8)), "mnt:[8]");
+        assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "sandbox-7");
+        assert_eq!(name(None, task(0, 8)), "sandbox-8");
         assert_eq!(
             name(Some((Rank::Service, &service)), task(7, 8)),
             "a.service"
@@ -270,5 +282,28 @@ mod tests {
             name(Some((Rank::Group, &group)), task(0, 1)),
             "session-1.scope"
         );
+    }
+
+    #[test]
+    fn a_sandbox_is_one_whichever_of_its_tasks_is_asked() {
+        let id = |task: Task| match decide(None, false, &task, &HOST) {
+            TaskLocation::In(container) => container.id.clone(),
+            other => format!("{other:?}"),
+        };
+        let mut unshare = task(0, 8);
+        unshare.namespaces[Namespace::PidForChildren as usize] = 7;
+        assert_eq!(id(unshare), "pid:[7]");
+        assert_eq!(id(task(7, 8)), "pid:[7]");
+        assert_eq!(id(task(7, 1)), "pid:[7]");
+        assert_eq!(id(task(0, 8)), "mnt:[8]");
+        // One that makes children in a container's namespace, and is not in a namespace of its own.
+        let mut nsenter = task(0, 1);
+        nsenter.namespaces[Namespace::PidForChildren as usize] = 7;
+        assert_eq!(id(nsenter), "Host");
+        let kernel = Task {
+            ppid: KTHREADD,
+            ..task(0, 8)
+        };
+        assert_eq!(id(kernel), "Host");
     }
 }

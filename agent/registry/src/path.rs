@@ -133,6 +133,11 @@ pub fn identify(path: &str) -> NamedCgroup<'_> {
     })
 }
 
+/// Whether the path is that of a Kubernetes pod's cgroup, which may be a slice.
+pub fn is_pod(path: &str) -> bool {
+    rules::pod(path).is_some()
+}
+
 /// One component of a path.
 struct PathComponent<'a> {
     /// The parent's path, "" for the root.
@@ -165,16 +170,22 @@ fn descend(path: &str) -> impl Iterator<Item = PathComponent<'_>> {
 /// Reads a unit's name from a cgroup's name. systemd puts a `_` before some names (src/basic/cgroup-util.c, cg_escape):
 /// those that begin with one, and those that a file of the kernel may have, such as `memory.service`.
 fn unit(name: &str) -> Option<PathIdentity> {
-    /// The longest name in bytes: systemd.unit(5).
-    const UNIT_NAME_MAX: usize = 255;
     let name = name.strip_prefix('_').unwrap_or(name);
-    let (stem, kind) = name.rsplit_once('.')?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    let is_unit = matches!(kind, "service" | "scope" | "slice")
-        && !stem.is_empty()
-        && stem.bytes().all(allowed)
-        && name.len() <= UNIT_NAME_MAX;
-    is_unit.then(|| PathIdentity::Unit {
+    is_unit_name(name).then(|| PathIdentity::Unit {
         name: name.to_owned(),
     })
+}
+
+/// Whether this is the name of a service, scope or slice (systemd.unit(5)).
+pub(crate) fn is_unit_name(name: &str) -> bool {
+    /// The longest name in bytes.
+    const UNIT_NAME_MAX: usize = 255;
+    let Some((stem, kind)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    matches!(kind, "service" | "scope" | "slice")
+        && !stem.is_empty()
+        && stem.bytes().all(allowed)
+        && name.len() <= UNIT_NAME_MAX
 }

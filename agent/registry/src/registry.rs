@@ -9,6 +9,7 @@ mod lives;
 pub mod names;
 mod owners;
 mod shares;
+mod units;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,9 +111,9 @@ impl Registry {
     /// Makes a cgroup without directories.
     fn make(&mut self, path: &str, created: SystemTime) -> Id {
         let place = location::of(path);
-        // A cgroup below a container's belongs to the container, confirmed or not.
-        let above = place.claim.as_ref().filter(|_| !place.own);
-        let above = above.and_then(|claim| self.container_at(&claim.cgroup));
+        // A cgroup below a container's belongs to the container, confirmed or not, and one below a unit's to the unit.
+        let above = Some(&place.container.cgroup).filter(|_| !place.own);
+        let above = above.and_then(|path| self.container_at(path));
         let (container, user) = above.unwrap_or_else(|| (Arc::new(place.container), 0));
         let cgroup = Cgroup {
             container,
@@ -136,7 +137,7 @@ impl Registry {
         self.next
     }
 
-    /// The container whose own cgroup is at `path`, and the user who owns it.
+    /// The container or unit whose own cgroup is at `path`, and the user who owns it.
     fn container_at(&self, path: &str) -> Option<(Arc<Container>, u32)> {
         let cgroup = self.cgroups.get(self.by_path.get(path)?)?;
         Some((Arc::clone(&cgroup.container), cgroup.user))
@@ -283,6 +284,12 @@ impl Registry {
     pub fn containers(&self) -> impl Iterator<Item = &Cgroup> {
         self.all()
             .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
+    }
+
+    /// The own cgroups of units that exist.
+    pub fn units(&self) -> impl Iterator<Item = &Cgroup> {
+        let living = self.all().filter(|cgroup| cgroup.gone.is_none());
+        living.filter(|cgroup| cgroup.is_unit())
     }
 
     /// The keys of all directories that exist.

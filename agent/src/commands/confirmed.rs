@@ -198,13 +198,7 @@ impl Confirmer {
             .filter(|place| place.own)
             .max_by_key(|place| place.rank)?;
         let known = self.know(&(place.container.clone(), None)).await;
-        Some(known.unwrap_or(ConfirmedContainer {
-            container: place.container,
-            owner: 0,
-            process: None,
-            intended: None,
-            bounds: None,
-        }))
+        Some(known.unwrap_or(ConfirmedContainer::without_record(place.container)))
     }
 }
 
@@ -246,6 +240,17 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
 }
 
 impl ConfirmedContainer {
+    /// A unit, or a container without a record.
+    pub(super) const fn without_record(container: Container) -> Self {
+        Self {
+            container,
+            owner: 0,
+            process: None,
+            intended: None,
+            bounds: None,
+        }
+    }
+
     /// The user whose record confirms this container.
     pub(super) const fn owner(&self) -> u32 {
         self.owner
@@ -306,7 +311,8 @@ impl ConfirmedContainer {
 
 /// The running containers of a server's list.
 pub(super) fn running(states: &[ContainerState]) -> Vec<RunningContainer> {
-    let running = states.iter().filter(|it| it.running);
+    let containers = states.iter().filter(|it| it.container.kind.is_container());
+    let running = containers.filter(|it| it.running);
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 
@@ -416,11 +422,11 @@ impl<'a> ContainerSearch<'a> {
                 ),
             },
             [_] => Ok(known.pop()),
-            [one, other, ..] => bail!(
-                "two containers are meant: {} and {}; name one by its cgroup",
-                one.container.cgroup,
-                other.container.cgroup
-            ),
+            several => {
+                let cgroups = several.iter().map(|it| &*it.container.cgroup);
+                let cgroups = cgroups.collect::<Vec<_>>().join(", ");
+                bail!("several containers are meant; name one by its cgroup: {cgroups}")
+            }
         }
     }
 }

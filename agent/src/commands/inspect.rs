@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use agent_host::Error;
 use agent_host::membership::Membership;
+use agent_host::namespace;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
-use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::{ProcessReport, Usage, container_of, page, read};
+use agent_inventory::containers::{ContainerQuery, ContainerState};
+use agent_inventory::inspect::{ProcessReport, Usage, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
+use agent_inventory::units::Unit;
 use agent_inventory::{containers, namespaces};
-use agent_model::container::Container;
+use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
 use agent_model::text::escape_json;
 use agent_pipeline::look::HostLook;
@@ -21,19 +23,20 @@ use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
 use anyhow::Context as _;
 
-use super::confirmed::{self, Confirmer, ContainerSearch};
+use super::confirmed::{self, ConfirmedContainer, Confirmer, ContainerSearch};
 use super::engine::EngineArgs;
 use super::init_process::own_process;
-use super::{screen, unit};
+use super::{screen, subject, unit};
 use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
 Examples:
   agent inspect web-1                                     a container, by its init process
   agent inspect 4711                                      a process
+  agent inspect cron.service                              a unit of systemd, by its main process
   agent inspect web-1 --output json | jq .not_isolated    what it is not isolated from";
 
-/// Show everything about a container or process, and what it is not isolated from
+/// Show everything about a container, unit or process, and what it is not isolated from
 ///
 /// Shows the command line, start time and host name, what the container uses now, namespaces and the
 /// containers that share them, interfaces with addresses, the root and how it was changed, mounts, ids,
@@ -43,7 +46,8 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The name, id or beginning of the id of a container; or the host's pid of a process
+    /// The name, id or beginning of the id of a container; the name of a unit of systemd, as cron.service;
+    /// or the host's pid of a process
     #[arg(value_name = "NAME|ID|PID", value_parser = parse_container)]
     target: String,
 
@@ -71,13 +75,16 @@ enum Inventory {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states, refusal) = args.inventory().await?;
-    let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
+    let containers = states.iter().map(|it| &it.container);
+    let containers = containers.filter(|it| it.kind.is_container());
+    let all: Vec<Container> = containers.cloned().collect();
     let target = &args.target;
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
     let fresh = Confirmer::new(&args.engine)
         .await?
         .believing_server(is_trusted);
-    let found = process_of(target, &states, &fresh).await;
+    let unit = unit::find(target).with_context(|| target.clone())?;
+    let found = process_of(target, &states, &fresh, unit.as_ref()).await;
     let gone = |pid: u32| {
         let why = Process::new(Path::new("/"), pid).unseen();
         anyhow::anyhow!("{target}: {why}")
@@ -93,18 +100,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Ok(number) = target.parse::<NonZeroU32>() {
             return Err(gone(number.get()));
         }
-        if let Some(said) = unit::explained(target) {
-            anyhow::bail!(said);
-        }
-        anyhow::bail!("{target} is no process's number, and {}", confirmed::NOBODY);
+        anyhow::bail!(
+            "{target} is no process's number, and {}",
+            unit::nobody(target)
+        );
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
     let namespaces = inventory.namespaces(pid).await?;
-    let intent = args.intent(pid.get(), &all, &fresh).await;
+    // A process of a unit that is asked for may be in a container in that unit.
+    let subject = unit.map(|unit| unit.container);
+    let subject = subject.or_else(|| subject::of(pid, &all, &namespaces, &states));
+    let intent = args.intent(pid.get(), subject.as_ref(), &fresh).await;
     let read = read(
         Path::new("/"),
         pid.get(),
-        &all,
+        subject.as_ref(),
         &namespaces,
         intent.as_ref(),
     );
@@ -149,13 +159,27 @@ async fn process_of(
     target: &str,
     states: &[ContainerState],
     fresh: &Confirmer,
+    unit: Option<&Unit>,
 ) -> anyhow::Result<Option<Pinned>> {
     let found = confirmed::running(states);
     let search = ContainerSearch::new(target, &found, fresh);
-    let named = search.whole().await?.and_then(|known| known.process);
+    let named = search.whole().await?;
+    let sandbox = subject::sandbox(target, states);
+    let other = unit.map(|unit| &unit.container);
+    let other = other.or(sandbox.map(|sandbox| &sandbox.container));
+    if let (Some(known), Some(other)) = (&named, other) {
+        return Err(unit::ambiguous(known, other));
+    }
+    if let Some(unit) = unit {
+        return unit::process(unit).await.map(Some);
+    }
+    if let Some(process) = sandbox.and_then(subject::process_of) {
+        return Ok(Some(process));
+    }
     // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
     let number = || Pinned::open(target.parse().ok()?);
+    let named = named.and_then(|known| known.process);
     Ok(match named.or_else(own).or_else(number) {
         Some(process) => Some(process),
         None => search.by_prefix().await?.and_then(|known| known.process),
@@ -168,7 +192,7 @@ impl Args {
     async fn inventory(
         &self,
     ) -> anyhow::Result<(Inventory, Vec<ContainerState>, Option<anyhow::Error>)> {
-        const PATH: &str = "/v1/containers";
+        const PATH: &str = "/v1/containers?sandboxes=true";
         let server = |trusted| Inventory::Server {
             socket: self.socket.clone(),
             trusted,
@@ -205,10 +229,18 @@ impl Args {
         }
     }
 
-    /// The intended limits of the process's container, where they are known.
-    async fn intent(&self, pid: u32, all: &[Container], fresh: &Confirmer) -> Option<Intent> {
-        let container = container_of(Path::new("/"), pid, all)?;
-        let known = fresh.know(&(container, Some(pid))).await?;
+    /// The intended limits of the process's container or unit, where they are known.
+    async fn intent(
+        &self,
+        pid: u32,
+        subject: Option<&Container>,
+        fresh: &Confirmer,
+    ) -> Option<Intent> {
+        let container = subject?.clone();
+        let known = match container.kind {
+            ContainerKind::Container => fresh.know(&(container, Some(pid))).await?,
+            _ => ConfirmedContainer::without_record(container),
+        };
         match known.intent(self.engine.socket()).await {
             Ok(intent) => intent,
             Err(error) => {
@@ -226,7 +258,16 @@ impl Args {
 }
 
 fn states(look: &HostLook) -> Vec<ContainerState> {
-    let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
+    let found = containers::find(
+        &look.registry,
+        &look.hierarchies,
+        &look.tasks,
+        None,
+        ContainerQuery {
+            sandboxes: true,
+            ..ContainerQuery::default()
+        },
+    );
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
 }
@@ -257,7 +298,10 @@ impl Inventory {
                 let path = format!("/v1/namespaces?{}", wanted.query());
                 client::fetch(socket, &path).await?
             }
-            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &[], &[], &wanted),
+            Self::Look(look) => {
+                let mounted = namespace::mounted(Path::new("/"))?;
+                namespaces::find(&look.registry, &look.tasks, &mounted, &[], &wanted)
+            }
         })
     }
 }

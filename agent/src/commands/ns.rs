@@ -1,5 +1,6 @@
 //! `agent ns`: shows namespaces and the containers that share them.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use agent_inventory::dot::graph;
 use agent_inventory::namespaces;
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::ns::table;
+use agent_inventory::units::Unit;
+use agent_model::container::ContainerKind;
 use agent_model::text::escape_json;
 use agent_pipeline::look::HostLook;
 use agent_stream::value::{parse_container, parse_namespace, parse_pid};
@@ -18,22 +21,23 @@ use agent_stream::{client, socket};
 use anyhow::Context as _;
 
 use super::engine::EngineArgs;
-use super::screen;
+use super::{screen, unit};
 
 const EXAMPLES: &str = "\
 Examples:
   agent ns                                    every namespace, one line each
   agent ns --type net                         network namespaces alone
   agent ns --container web-1                  the namespaces of web-1
+  agent ns --container cron.service           those of a unit of systemd
   agent ns --pid 4711 --output json           the namespaces of a process
   agent ns --output dot | dot -Tsvg > ns.svg  a graph of containers and the namespaces they share";
 
 /// Show namespaces, and the containers that share them
 ///
-/// OWNER is the oldest process in the namespace, UID its user. SHARED BY names the containers that have
-/// processes in it, and the host where the namespace is the host's own. For a namespace without processes
-/// it names what keeps it: a mount, a thread, an open descriptor, or a process whose children will be in
-/// it. Asks the agent serve that listens on the socket. Where none listens, scans the host itself: as root
+/// OWNER is the oldest process in the namespace, UID its user. SHARED BY names the containers, units and
+/// sandboxes that have processes in it; host stands for the host and all units in its own namespaces. For a
+/// namespace without processes it names what keeps it: a mount, a thread, an open descriptor, or a process
+/// whose children will be in it. Asks the agent serve that listens on the socket. Where none listens, scans the host itself: as root
 /// all of it, as an ordinary user the namespaces of that user's processes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -42,7 +46,8 @@ pub struct Args {
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_namespace)]
     kind: Option<NamespaceType>,
 
-    /// Only namespaces with processes of this container: its name, id, or the first 12 digits of the id
+    /// Only namespaces with processes of this container, unit or sandbox: its name, id, or the first 12
+    /// digits of the id; web.service is a unit of systemd
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container)]
     container: Option<String>,
 
@@ -70,7 +75,8 @@ enum GraphOutput {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let wanted = args.wanted();
+    let unit = args.unit()?;
+    let wanted = args.wanted(unit.as_ref());
     let path = format!("/v1/namespaces?{}", wanted.query());
     let states = match client::fetch(&args.socket, &path).await {
         Ok(states) => states,
@@ -78,19 +84,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let said = nobody.named_in_vain();
             let states = match super::need_privileges("ns without a server") {
                 Ok(()) => alone(&args, &wanted).await.context(nobody)?,
-                Err(refusal) => match as_user(&args, &wanted).await {
+                Err(refusal) => match as_user(&args, &wanted, unit.as_ref()).await {
                     Some(states) => states,
                     None if nobody.is_denied() => return Err(nobody.into()),
                     None => return Err(refusal.context(nobody)),
                 },
             };
-            args.need_found(&states)?;
+            args.need_found(&states, unit.as_ref())?;
             said.iter().for_each(|said| super::note(said));
             states
         }
         Err(error) => return Err(error.into()),
     };
-    args.need_found(&states)?;
+    args.need_found(&states, unit.as_ref())?;
+    args.need_one(&states, unit.as_ref())?;
     super::print(&match args.output {
         GraphOutput::Human => table(&states, screen::columns(), screen::colour()),
         GraphOutput::Json => {
@@ -108,10 +115,14 @@ async fn alone(args: &Args, wanted: &NamespaceQuery) -> anyhow::Result<Vec<Names
 }
 
 /// Scans what an ordinary user may see. None where that cannot be done, or lacks the container or process of the flags.
-async fn as_user(args: &Args, wanted: &NamespaceQuery) -> Option<Vec<NamespaceState>> {
+async fn as_user(
+    args: &Args,
+    wanted: &NamespaceQuery,
+    unit: Option<&Unit>,
+) -> Option<Vec<NamespaceState>> {
     let look = args.engine.look_as_user().await.ok()?;
     let states = found(&look, wanted).ok()?;
-    args.need_found(&states).ok()?;
+    args.need_found(&states, unit).ok()?;
     super::note(super::ONLY_OWN);
     Some(states)
 }
@@ -124,19 +135,50 @@ fn found(look: &HostLook, wanted: &NamespaceQuery) -> anyhow::Result<Vec<Namespa
 }
 
 impl Args {
-    fn wanted(&self) -> NamespaceQuery {
+    /// The unit that the flag names.
+    fn unit(&self) -> anyhow::Result<Option<Unit>> {
+        match &self.container {
+            Some(name) => unit::find(name).with_context(|| format!("--container {name}")),
+            None => Ok(None),
+        }
+    }
+
+    fn wanted(&self, unit: Option<&Unit>) -> NamespaceQuery {
         NamespaceQuery {
             kind: self.kind.map(|kind| kind.name().to_owned()),
             container: self.container.clone(),
+            unit: unit.map(|unit| unit.container.cgroup.clone()),
             pid: self.pid,
         }
+    }
+
+    /// Checks that the flag names only one container, unit or sandbox.
+    ///
+    /// # Errors
+    /// It names several.
+    fn need_one(&self, states: &[NamespaceState], unit: Option<&Unit>) -> anyhow::Result<()> {
+        let Some(name) = &self.container else {
+            return Ok(());
+        };
+        let all = states.iter().flat_map(|state| &state.containers);
+        let meant = all.filter(|it| it.kind != ContainerKind::Unit && it.is_meant_by(name));
+        let meant: BTreeSet<String> = meant
+            .map(|it| format!("{} {}", it.runtime, it.id).trim().to_owned())
+            .collect();
+        let unit = unit.map(|unit| format!("unit {}", unit.container.cgroup));
+        let all: Vec<String> = meant.into_iter().chain(unit).collect();
+        if all.len() > 1 {
+            let all = all.join(", ");
+            anyhow::bail!("--container {name} means several; name one by its id: {all}");
+        }
+        Ok(())
     }
 
     /// Checks that the container or process of the flags was found.
     ///
     /// # Errors
     /// It does not exist.
-    fn need_found(&self, states: &[NamespaceState]) -> anyhow::Result<()> {
+    fn need_found(&self, states: &[NamespaceState], unit: Option<&Unit>) -> anyhow::Result<()> {
         if !states.is_empty() {
             return Ok(());
         }
@@ -147,10 +189,13 @@ impl Args {
             );
         }
         if let Some(container) = &self.container {
-            if let Some(said) = super::unit::explained(container) {
-                anyhow::bail!("--container {said}");
+            if let Some(unit) = unit {
+                let cgroup = &unit.container.cgroup;
+                anyhow::bail!(
+                    "--container {container}: no process is in the unit's cgroup, {cgroup}"
+                );
             }
-            anyhow::bail!("--container {container}: {}", super::confirmed::NOBODY);
+            anyhow::bail!("--container {container}: {}", unit::nobody(container));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use agent_inventory::containers::{ContainerState, set_cpu_percent};
+use agent_inventory::containers::{ContainerQuery, ContainerState, set_cpu_percent};
 use agent_inventory::ps::{Field, Filter, Filters, Format};
 use agent_inventory::{containers, idle, ps};
 use agent_model::text::escape_json;
@@ -25,17 +25,18 @@ Examples:
   agent ps --all                              those too that have ended or were removed
   agent ps -q --filter runtime=docker         ids alone
   agent ps --sort memory                      the largest first
+  agent ps --units --filter kind=unit         systemd's services, scopes and slices
   agent ps --format 'table {{.Names}}\\t{{.Status}}'
   agent ps --output json | jq .[].name        everything that is known about each";
 
 /// Show containers, their state and their use of resources
 ///
-/// RUNTIME is the engine. With ? the cgroup's path has that engine's form, and neither the engine nor one
-/// of its records confirms it. PID is the init process. MEMORY leaves out the inactive part of the page
-/// cache. LIMIT is the tightest of the container and the cgroups above it. CPU is the share of one CPU,
-/// measured for a fifth of a second. Columns that a narrow screen has no room for are left out; NAME and
-/// STATE stay. Asks the agent serve that listens on the socket. Where none listens, scans the host itself,
-/// as root.
+/// RUNTIME is the engine, or unit, or sandbox. With ? the cgroup's path has that engine's form, and neither
+/// the engine nor one of its records confirms it. PID is the init process, of a unit or sandbox the oldest
+/// one. MEMORY leaves out the inactive part of the page cache. LIMIT is the tightest of the container and
+/// the cgroups above it. CPU is the share of one CPU, measured for a fifth of a second. Columns that a
+/// narrow screen has no room for are left out; NAME and STATE stay. Asks the agent serve that listens on the
+/// socket. Where none listens, scans the host itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -43,6 +44,14 @@ pub struct Args {
     /// the last 15 minutes, which only agent serve remembers
     #[arg(short, long)]
     all: bool,
+
+    /// Also units of systemd that have a cgroup: services, scopes and slices
+    #[arg(long)]
+    units: bool,
+
+    /// Also sandboxes: processes outside of containers and services with a pid or mount namespace of their own
+    #[arg(long)]
+    sandboxes: bool,
 
     /// Only ids, which all commands take
     #[arg(short, long, conflicts_with_all = ["format", "output"])]
@@ -53,8 +62,8 @@ pub struct Args {
     no_trunc: bool,
 
     /// Only containers of which this holds: name=PART, id=BEGINNING, status=STATE (with --all), image=IMAGE,
-    /// runtime=ENGINE, label=KEY[=VALUE] (agent serve has the labels that its --label allows). Of several with one key one
-    /// must hold, of labels all
+    /// runtime=ENGINE, kind=unit, label=KEY[=VALUE] (agent serve has the labels that its --label allows). Of several with
+    /// one key one must hold, of labels all
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
 
@@ -102,6 +111,14 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    const fn wanted(&self) -> ContainerQuery {
+        ContainerQuery {
+            removed: self.all,
+            units: self.units,
+            sandboxes: self.sandboxes,
+        }
+    }
+
     fn shown(&self, states: &[ContainerState]) -> anyhow::Result<String> {
         let columns = match self.no_trunc {
             true => usize::MAX,
@@ -119,7 +136,7 @@ impl Args {
 }
 
 async fn of_server(args: &Args) -> Result<Vec<ContainerState>, ClientError> {
-    let path = format!("/v1/containers?removed={}", args.all);
+    let path = format!("/v1/containers?{}", args.wanted().query());
     let before: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
     if args.quiet && args.sort.is_none() {
         return Ok(before);
@@ -142,7 +159,7 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
             &look.hierarchies,
             &look.tasks,
             None,
-            args.all,
+            args.wanted(),
         );
         let found = found.into_iter();
         let mut states = found.map(|unread| unread.read(&look.hierarchies)).collect();

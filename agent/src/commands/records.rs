@@ -68,6 +68,7 @@ impl EventRequest<'_> {
             let shared = pipeline.shared();
             engine.asking(shared).tell(shared);
         }
+        super::units::follow(pipeline.shared(), LabelPatterns::default());
         super::report_probes(&pipeline, |probe| {
             let mut others = EventKind::ALL.iter().filter(|kind| !kinds.contains(kind));
             kinds.is_empty() || others.all(|kind| kind.name() != probe)

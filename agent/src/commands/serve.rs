@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::engine::EngineArgs;
+use super::units;
 use crate::server;
 use crate::server::Server;
 use crate::server::socket::Socket;
@@ -85,8 +86,8 @@ pub struct Args {
     max_series_per_container: u32,
 
     /// The labels of containers that become labels container_label_* of their series, and are in events; repeatable. A *
-    /// stands for any characters; none: no labels
-    #[arg(long = "label", value_name = "PATTERN|none", default_value = LabelPatterns::COMPOSE)]
+    /// stands for any characters; none: no labels. A unit of systemd has the label systemd.description
+    #[arg(long = "label", value_name = "PATTERN|none", default_values = LabelPatterns::DEFAULT)]
     labels: Vec<String>,
 
     /// Groups of metrics to export beside those of the default, by cAdvisor's names; METRICS.md has each with its cost
@@ -177,7 +178,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         pin: args.pin_path,
         loads: exported.groups.has(Group::CpuLoad),
     };
-    let witnesses = super::engine::witnesses(Intents::Read, state, labels)?;
+    let witnesses = super::engine::witnesses(Intents::Read, state, labels.clone())?;
     let start = tokio::task::spawn_blocking(move || {
         Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });
@@ -186,6 +187,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         let shared = pipeline.shared();
         engine.asking(shared).tell(shared);
     }
+    units::follow(pipeline.shared(), labels);
     super::report_probes(&pipeline, |_| true);
     server.set_ready(pipeline.shared());
     tracing::info!(

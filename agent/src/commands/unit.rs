@@ -1,34 +1,75 @@
-//! systemd units: error messages where a command wants a container or process and gets a unit's name, and the limits of
-//! a unit that no command judges.
+//! systemd units: the unit that a name means, its process, and the limits of a unit that no command judges.
 
 use std::path::Path;
 
 use agent_engines::intent;
+use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
-use agent_host::process;
-use agent_model::text;
+use agent_host::pinned::Pinned;
+use agent_inventory::units::{self, Unit};
+use agent_model::container::Container;
+use agent_registry::unit::is_name;
 
-/// The suffixes of units that have a cgroup (systemd.unit(5)).
-const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];
+use super::confirmed::{ConfirmedContainer, NOBODY};
 
-/// An explanation where `name` is that of a unit: a process of it, and the commands that show it. None for other names.
-pub(super) fn explained(name: &str) -> Option<String> {
-    if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || name.contains('/') {
-        return None;
-    }
-    let what = format!("{name} is the name of a systemd unit, not of a container");
-    Some(match in_it(name) {
-        Some((process, cgroup)) => {
-            let cgroup = text::shell_word(&cgroup).into_owned();
-            format!(
-                "{what}; all about its process {process}: agent inspect {process}; whether its limits hold: agent verify \
-                 --cgroup {cgroup}"
-            )
+/// Finds the unit that has this name, for the user who asks, or this cgroup.
+///
+/// # Errors
+/// The host's cgroups cannot be read, or the name means several units, or only those of other users.
+pub(super) fn find(name: &str) -> anyhow::Result<Option<Unit>> {
+    let hierarchies = Hierarchies::discover(Path::new("/"))?;
+    let user = rustix::process::geteuid().as_raw();
+    Ok(units::find(&hierarchies, name, user)?)
+}
+
+/// The main process that systemd reports, else the process that started first of those in the unit.
+pub(super) async fn process(unit: &Unit) -> anyhow::Result<Pinned> {
+    let main = match intent::main_process(&unit.container).await {
+        Ok(main) => main,
+        Err(error) => {
+            super::complain(&error);
+            None
         }
-        None => format!(
-            "{what}, and no process here is in a cgroup of that name; want a container, or a process's number"
-        ),
+    };
+    let eldest = || unit.eldest(Path::new("/"), &Hierarchies::discover(Path::new("/")).ok()?);
+    let found = main.and_then(|pid| in_it(unit, pid));
+    let found = found.or_else(|| in_it(unit, eldest()?));
+    found.ok_or_else(|| {
+        let cgroup = &unit.container.cgroup;
+        anyhow::anyhow!("the unit has no process in its cgroup, {cgroup}")
     })
+}
+
+/// Pins a process, if it is in the unit.
+fn in_it(unit: &Unit, pid: u32) -> Option<Pinned> {
+    let process = Pinned::open(i32::try_from(pid).ok()?)?;
+    let membership = Membership::of(Path::new("/"), pid).ok()?;
+    (unit.has(&membership) && process.check().is_ok()).then_some(process)
+}
+
+/// The error for a name that a container has, and a unit or sandbox too.
+pub(super) fn ambiguous(container: &ConfirmedContainer, other: &Container) -> anyhow::Error {
+    let container = &container.container;
+    anyhow::anyhow!(
+        "a container of {} and a {} are meant; name one by its cgroup or id: {}, {}",
+        container.runtime,
+        other.kind.name(),
+        container.cgroup,
+        other.id
+    )
+}
+
+/// What to say of a name that neither a container nor a unit has.
+pub(super) fn nobody(name: &str) -> String {
+    if is_name(name) {
+        return "no unit of that name has a cgroup here: systemctl status says whether it runs"
+            .to_owned();
+    }
+    let service = format!("{name}.service");
+    match find(&service) {
+        Ok(Some(_)) => format!("{NOBODY}; {service} is a unit of systemd, which that name means"),
+        _ => NOBODY.to_owned(),
+    }
 }
 
 /// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemd does not answer.
@@ -42,44 +83,15 @@ pub(super) async fn not_judged(membership: &Membership) -> Vec<String> {
     }
 }
 
-/// The process with the lowest pid in a cgroup of that name, and the cgroup's path.
-fn in_it(name: &str) -> Option<(u32, String)> {
-    let root = Path::new("/");
-    process::numbers(root).into_iter().find_map(|number| {
-        let membership = Membership::of(root, number).ok()?;
-        let found = membership.paths().find_map(|(_, path)| upto(path, name))?;
-        Some((number, found))
-    })
-}
-
-/// The beginning of a path that ends with `name`.
-fn upto(path: &str, name: &str) -> Option<String> {
-    let names: Vec<&str> = path.split('/').collect();
-    let at = names.iter().position(|it| *it == name)?;
-    Some(names[..=at].join("/"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_whole_one() {
-        let path = "/system.slice/a.service/b";
-        assert_eq!(upto(path, "a.service").unwrap(), "/system.slice/a.service");
-        assert_eq!(upto(path, "system.slice").unwrap(), "/system.slice");
-        assert_eq!(upto(path, "slice"), None);
-    }
-
-    #[test]
-    fn what_is_no_units_name_is_not_explained() {
-        for name in ["web", "web.mount", "/a/b.service", "service"] {
-            assert_eq!(explained(name), None);
-        }
-        let said = explained("nobody-has-this.service").unwrap();
-        assert!(
-            said.contains("systemd unit") && said.contains("no process here"),
-            "{said}"
-        );
+    fn a_name_that_nobody_has() {
+        assert_eq!(nobody("nobody-has-this"), NOBODY);
+        let said = nobody("nobody-has-this.service");
+        assert!(said.contains("no unit of that name"), "{said}");
+        assert!(find("nobody-has-this.service").is_ok_and(|it| it.is_none()));
     }
 }

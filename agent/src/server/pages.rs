@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_host::namespace;
+use agent_inventory::containers::ContainerQuery;
 use agent_inventory::{containers, idle, namespaces};
 use agent_model::lock::lock;
 use agent_model::text;
@@ -100,19 +101,9 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
     }
 }
 
-/// The query of `/v1/containers`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WantedContainers {
-    /// Whether to include containers that do not run and have no cgroup: those that engines have, those that
-    /// `agent run` keeps, and the removed ones that the registry remembers.
-    #[serde(default)]
-    removed: bool,
-}
-
 pub(super) async fn containers(
     State(server): State<Arc<Server>>,
-    Query(wanted): Query<WantedContainers>,
+    Query(wanted): Query<ContainerQuery>,
 ) -> Response {
     blocking(server, move |_, shared| {
         shared.confirm_claims();
@@ -124,13 +115,7 @@ pub(super) async fn containers(
             let registry = lock(&shared.registry);
             let (mut counts, _) = lock(&shared.counts).all();
             registry.count_subtrees(&mut counts);
-            containers::find(
-                &registry,
-                hierarchies,
-                &tasks,
-                Some(&counts),
-                wanted.removed,
-            )
+            containers::find(&registry, hierarchies, &tasks, Some(&counts), wanted)
         };
         let found = found.into_iter();
         let mut states: Vec<_> = found.map(|unread| unread.read(hierarchies)).collect();

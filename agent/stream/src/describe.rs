@@ -100,6 +100,7 @@ fn details(
             EventDetails::Container {
                 action: *action,
                 exit: *exit,
+                result: None,
             }
         }
     })

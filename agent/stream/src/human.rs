@@ -131,12 +131,21 @@ fn details_colour(event: &EventDetails) -> &'static str {
         EventDetails::Container {
             action: ContainerAction::Stop,
             exit: Some(exit),
+            ..
         }
         | EventDetails::Exit { exit }
             if exit.oom_killed =>
         {
             ALARM
         }
+        EventDetails::Container {
+            result: Some(result),
+            ..
+        } => match &**result {
+            "success" => PLAIN,
+            "oom-kill" => ALARM,
+            _ => WARNING,
+        },
         EventDetails::Oom(_) | EventDetails::Escape { .. } => ALARM,
         EventDetails::Lost { .. } => WARNING,
         _ => PLAIN,
@@ -192,11 +201,15 @@ fn details(event: &StreamEvent) -> String {
             inode,
             how,
         } => escaped(namespace, *inode, how),
-        EventDetails::Container { action, exit } => {
+        EventDetails::Container {
+            action,
+            exit,
+            result,
+        } => {
             let container = event.caller.as_ref().and_then(|it| it.container.as_deref());
             match action {
                 ContainerAction::Start => start(container),
-                ContainerAction::Stop => stop(exit.as_ref()),
+                ContainerAction::Stop => stop(exit.as_ref(), result.as_deref()),
             }
         }
         EventDetails::Lost { kinds, since } => lost(kinds, *since),
@@ -355,11 +368,20 @@ fn start(container: Option<&Container>) -> String {
                 .filter(|it| !it.is_empty()),
         );
     }
+    if let Some(it) = container.filter(|it| it.kind == ContainerKind::Unit) {
+        words.extend(
+            it.labels
+                .iter()
+                .map(|(_, description)| description.to_owned()),
+        );
+    }
     words.join(" ")
 }
 
-fn stop(exit: Option<&Exit>) -> String {
-    exit.map_or("stop".into(), |exit| format!("stop {}", ended(exit)))
+fn stop(exit: Option<&Exit>, result: Option<&str>) -> String {
+    let exit = exit.map(ended);
+    let words = [Some("stop"), exit.as_deref(), result];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// The end of a process, as in `exit 137 (SIGKILL, OOM) after 1.2s`.

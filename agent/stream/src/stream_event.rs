@@ -127,13 +127,18 @@ pub enum EventDetails {
         /// regular check of all processes.
         how: String,
     },
-    /// A container started or stopped.
+    /// A container or unit started or stopped.
     Container {
         /// Whether it started or stopped.
         action: ContainerAction,
-        /// How the container's init process ended; absent at a start, and if the agent did not see it.
+        /// How the container's init process ended; absent at a start, if the agent did not see it, and for a unit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit: Option<Exit>,
+        /// The result that systemd reports of a service or scope that stopped: `success`, `exit-code`, `signal`,
+        /// `core-dump`, `oom-kill`, `timeout`, `watchdog` or another one of systemd's. Absent if systemd did not report
+        /// it within a second.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<String>,
     },
     /// Events that this stream lost.
     Lost {

@@ -2,6 +2,7 @@
 //! one.
 
 mod subtree;
+mod units;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -1,6 +1,6 @@
 //! The limits of systemd's units, on hosts where systemd runs.
 
-pub(super) mod bus;
+pub(crate) mod bus;
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use self::bus::{Odd, Properties, Sockets};
 use super::{Error, Intent, Source};
 
 /// The directory exists where systemd is the init process (sd_booted(3)).
-const RUNS: &str = "/run/systemd/system";
+pub(crate) const RUNS: &str = "/run/systemd/system";
 
 /// In microseconds: the default period of systemd, and the bounds of a period that the kernel accepts.
 const USUAL_PERIOD: u64 = 100_000;
@@ -25,8 +25,17 @@ pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Err
     Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
 }
 
+/// Returns the pid of a service's main process. Returns `None` where it has none, and in the same cases as [`of_unit`].
+///
+/// # Errors
+/// systemd does not answer.
+pub async fn main_process(unit: &Container) -> Result<Option<u32>, Error> {
+    let main = of_properties(unit, |properties| properties.pid("MainPID")).await?;
+    Ok(main.flatten())
+}
+
 /// Returns what `read` finds in the properties of a unit. Returns `None` in the same cases as [`of_unit`].
-pub(super) async fn of_properties<T>(
+pub(crate) async fn of_properties<T>(
     container: &Container,
     read: impl Fn(&Properties) -> Result<T, Odd>,
 ) -> Result<Option<T>, Error> {
@@ -61,7 +70,7 @@ impl Properties {
     }
 
     /// All limits of the unit, in the order of their kinds (systemd.resource-control(5)).
-    fn limits(&self) -> Result<Vec<(Kind, Value)>, Odd> {
+    pub(crate) fn limits(&self) -> Result<Vec<(Kind, Value)>, Odd> {
         let amount = |number: u64| Value::Amount(Limit::Value(number));
         let memory = self.number("MemoryMax")?;
         // MemorySwapMax limits swap alone, on v2 only.

@@ -202,9 +202,11 @@ mod tests {
             name: (*name).to_owned(),
             id: String::new(),
             runtime: String::new(),
+            kind: Default::default(),
         };
         Namespace {
             kind: kind.to_owned(),
+            name: None,
             inode: 1,
             host,
             processes: 1,

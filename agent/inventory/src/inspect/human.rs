@@ -4,6 +4,7 @@ mod use_now;
 
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
+use agent_model::container::Container;
 use agent_model::names::quoted;
 use agent_model::text::{escape, fit, width};
 
@@ -99,6 +100,11 @@ fn process(page: &mut Page, report: &ProcessReport) {
     page.fact("started", &report.started, ToString::to_string);
     page.fact("host name", &report.hostname, Clone::clone);
     match &report.container {
+        Some(it) if !it.kind.is_container() => {
+            let text = format!("{}, {}", quoted(&it.name), it.cgroup);
+            page.block(it.kind.name(), &text, NAME);
+            labels(page, it);
+        }
         Some(it) => {
             let text = match it.confirmed {
                 Some(false) => format!(
@@ -120,14 +126,18 @@ fn process(page: &mut Page, report: &ProcessReport) {
                     &format!("{} in namespace {}", pod.pod, pod.namespace),
                 );
             }
-            for (name, value) in it.labels.iter() {
-                page.row("label", &format!("{name}={value}"));
-            }
+            labels(page, it);
         }
         None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
             page.row("container", "none: on the host, in all of its namespaces");
         }
         None => page.row("container", "none"),
+    }
+}
+
+fn labels(page: &mut Page, container: &Container) {
+    for (name, value) in container.labels.iter() {
+        page.row("label", &format!("{name}={value}"));
     }
 }
 
@@ -148,7 +158,9 @@ fn whose(namespace: &Namespace) -> String {
         1 => "1 process".to_owned(),
         many => format!("{many} processes"),
     };
-    format!("{} {whose}, {processes} in it", namespace.inode)
+    let name = namespace.name.as_ref();
+    let name = name.map_or_else(String::new, |name| format!(" {}", quoted(name)));
+    format!("{}{name} {whose}, {processes} in it", namespace.inode)
 }
 
 fn came_by(root: &ProcessRoot, mounts: &Fact<ReachableMounts>) -> String {

@@ -13,7 +13,7 @@ use agent_host::{Error, held, inside};
 use agent_limits::limit::Expected;
 use agent_limits::limits::Limits;
 use agent_model::clock::Moment;
-use agent_model::container::Container;
+use agent_model::container::{Container, ContainerKind};
 use agent_model::hierarchy::Version;
 use agent_model::limit::Intent;
 
@@ -47,8 +47,8 @@ fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
     of_thread.collect()
 }
 
-/// Reads the report on a process. `containers` are all containers, `namespaces` are those that the process is in, and
-/// `intent` has the intended limits of its container.
+/// Reads the report on a process. `container` is the container, unit or sandbox that it is in, `namespaces` are its
+/// namespaces, and `intent` has the intended limits of its container.
 ///
 /// # Errors
 /// [`Error::Gone`] where the process has ended, even if another process has its pid by the end. Another error means
@@ -57,7 +57,7 @@ fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
 pub fn read(
     root: &Path,
     pid: u32,
-    containers: &[Container],
+    container: Option<&Container>,
     namespaces: &[NamespaceState],
     intent: Option<&Intent>,
 ) -> Result<ProcessReport, Error> {
@@ -65,10 +65,6 @@ pub fn read(
     let started = process.started()?;
     let membership = Membership::of(root, pid);
     let hierarchies = Hierarchies::discover(root)?;
-    let container = membership
-        .as_ref()
-        .ok()
-        .and_then(|it| container(it, containers));
     let mount = namespaces.iter().find(|it| it.kind == "mnt");
     let trees = trees(root, &process, mount.is_some_and(|it| it.host));
     let link = process.link("root");
@@ -87,7 +83,9 @@ pub fn read(
         hostname: Fact::of(of("ns/uts"), inside::host_name(root, &process)),
         interfaces: Fact::of(of("ns/net"), inside::interfaces(root, &process)),
         usage: membership.as_ref().ok().map(|membership| {
-            let own = match container {
+            // A sandbox has no cgroup of its own.
+            let own = container.filter(|it| it.kind != ContainerKind::Sandbox);
+            let own = match own {
                 Some(it) => membership.above(|path| is_below(path, it), &it.cgroup),
                 None => membership.clone(),
             };
@@ -194,6 +192,7 @@ fn namespace(state: &NamespaceState, process: &Process, own: Option<&Container>)
     Namespace {
         kind: state.kind.clone(),
         inode: state.inode,
+        name: state.name.clone(),
         host: state.host,
         processes: state.processes,
         shared_with: others.cloned().collect(),

@@ -20,17 +20,19 @@ enum Key {
     Status,
     Image,
     Runtime,
+    Kind,
     Label,
 }
 
 /// The keys by name. docker has `ancestor` for the image.
-const KEYS: [(&str, Key); 7] = [
+const KEYS: [(&str, Key); 8] = [
     ("name", Key::Name),
     ("id", Key::Id),
     ("status", Key::Status),
     ("image", Key::Image),
     ("ancestor", Key::Image),
     ("runtime", Key::Runtime),
+    ("kind", Key::Kind),
     ("label", Key::Label),
 ];
 
@@ -65,6 +67,7 @@ impl Filter {
             Key::Status => state.state.name() == value,
             Key::Image => container.image == value || has_tag(&container.image, value),
             Key::Runtime => container.runtime == value,
+            Key::Kind => container.kind.name() == value,
             Key::Label => {
                 let labels = labels(state);
                 match value.split_once('=') {

@@ -33,6 +33,9 @@ A metric that cAdvisor exports too has cAdvisor's name, labels and help. Some va
 The series of a container also have a label `container_label_NAME` for each label that `--label` allows, with `_` for
 each character that no name of a label in Prometheus may have. In a Kubernetes pod they have the kubelet's labels
 `namespace`, `pod` and `container`; the pod's cgroup has the first two. A label without a value is left out.
+
+The series of the cgroup of a systemd unit have a label `unit` with the unit's name, and, where systemd answers, its
+description in `container_label_systemd_description`. Those of a sandbox have its name as `id`.
 ";
 
 const GROUPS_BEGIN: &str = "

@@ -140,7 +140,7 @@ fn unfold<'a>(step: &PathComponent<'a>) -> (&'a str, &'a str) {
 
 /// Reads the pod from its cgroup's path: `…/kubepods/QOS/podUID`, or `…-kubepods-QOS-podUID.slice` with `_` for the UID's
 /// `-`. A guaranteed pod has no QOS (kubernetes pkg/kubelet/cm/cgroup_manager_linux.go, ToSystemd and ToCgroupfs).
-fn pod(path: &str) -> Option<Pod> {
+pub(super) fn pod(path: &str) -> Option<Pod> {
     let dir = path.rsplit('/').next()?;
     match dir.strip_suffix(".slice") {
         Some(slice) => pod_of(slice.rsplit('-'), '_'),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent_ebpf::{CgroupKey, Counts};
-use agent_model::container::Container;
+use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
 
 use crate::claim::Claim;
@@ -29,7 +29,7 @@ pub struct Cgroup {
     pub own: bool,
     /// How much its path says about its tasks.
     pub rank: Rank,
-    /// The intended limits of a container's own cgroup, if its engine has reported them.
+    /// The intended limits of the own cgroup of a container or unit, if its engine or systemd has reported them.
     pub intended: Option<Arc<Intent>>,
     /// Its directories in the hierarchies, in the order in which they were made.
     pub directories: Vec<CgroupDirectory>,
@@ -46,7 +46,8 @@ pub struct Cgroup {
     /// The user whose record confirms the claim. An engine of root's sets no name for an ordinary user's container,
     /// even one with the same id.
     pub(super) user: u32,
-    /// How often the pipeline has looked for a confirmation of the claim because of an event.
+    /// How often the pipeline has looked for a confirmation of the claim because of an event. Of a unit, whether systemd was
+    /// asked about it.
     pub(super) looks: u8,
     /// The call of [`super::Registry::unconfirmed`] that last returned the claim.
     pub(super) given: u64,
@@ -56,6 +57,16 @@ impl Cgroup {
     /// Whether it is a container's own cgroup.
     pub fn is_container(&self) -> bool {
         self.own && self.rank == Rank::Container
+    }
+
+    /// Whether it is a unit's own cgroup.
+    pub fn is_unit(&self) -> bool {
+        self.own && self.container.kind == ContainerKind::Unit
+    }
+
+    /// Whether it is the own cgroup of a container or unit, which starts and stops.
+    pub(super) fn has_life(&self) -> bool {
+        self.is_container() || self.is_unit()
     }
 
     /// Whether its path claims a container of `agent run`.

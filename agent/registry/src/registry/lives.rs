@@ -1,8 +1,9 @@
-//! What the registry learns of containers' lives: whether they run, and how their init processes began and ended.
+//! What the registry learns of the lives of containers and units: whether they run, and how containers' init processes began
+//! and ended.
 
 use agent_ebpf::{CgroupKey, Task};
 
-use super::{Cgroup, Registry, keys};
+use super::{Cgroup, CgroupDirectory, Registry, keys};
 use crate::life::{EmptyPeriod, LifeChange};
 use crate::location::TaskLocation;
 
@@ -21,7 +22,7 @@ impl Registry {
     /// The current empty period of the container whose own cgroup this is, returned once.
     pub fn take_empty(&mut self, key: CgroupKey) -> Option<EmptyPeriod> {
         let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
-        cgroup.life.take_empty().filter(|_| cgroup.is_container())
+        cgroup.life.take_empty().filter(|_| cgroup.has_life())
     }
 
     /// Ends the container's life, if it is still in this empty period.
@@ -40,6 +41,7 @@ impl Registry {
 
     /// Notes a task that a scan found. Returns whether it starts its container, whose init process it then is.
     pub fn set_found(&mut self, task: &Task) -> bool {
+        self.set_units_found(task);
         let found = self.live_of(task, |cgroup| {
             // A task shows its cgroup in these hierarchies only.
             let hierarchies = keys(task).map(|key| key.hierarchy);
@@ -55,6 +57,27 @@ impl Registry {
             started.is_some()
         });
         found == Some(true)
+    }
+
+    /// Notes that the units in whose cgroups a task is, or below, have tasks.
+    fn set_units_found(&mut self, task: &Task) {
+        for key in keys(task) {
+            let Some(path) = self.path(key).map(str::to_owned) else {
+                continue;
+            };
+            let ends = path.match_indices('/').skip(1).map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let Some(id) = self.by_path.get(&path[..end]).copied() else {
+                    continue;
+                };
+                let unit = self.cgroups.get(&id).filter(|cgroup| cgroup.is_unit());
+                let directory = unit.and_then(|it| it.directory_in(key.hierarchy));
+                let empty = directory.filter(|it| !it.populated).map(|it| it.key);
+                if let Some(own) = empty {
+                    self.set_populated(own, true, task.start_time);
+                }
+            }
+        }
     }
 
     /// Notes that the task has other namespaces.
@@ -85,17 +108,23 @@ impl Registry {
 }
 
 impl Cgroup {
-    /// Ends the container's life; `None` if the cgroup is not a container's own, or the container does not run.
+    /// Ends the life of the container or unit; `None` if the cgroup is not its own, or it does not run.
     pub(super) fn end(&mut self) -> Option<LifeChange> {
-        let is_container = self.is_container();
+        let has_life = self.has_life();
         let ended = self.life.end(&self.container);
-        ended.filter(|_| is_container)
+        ended.filter(|_| has_life)
+    }
+
+    /// Its directory that exists in this hierarchy.
+    fn directory_in(&self, hierarchy: u32) -> Option<&CgroupDirectory> {
+        let mut living = self.directories.iter().filter(|it| !it.gone);
+        living.find(|it| it.key.hierarchy == hierarchy)
     }
 
     fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<LifeChange> {
         let mut directories = self.directories.iter_mut();
         directories.find(|it| it.key == key)?.populated = populated;
-        if !self.is_container() {
+        if !self.has_life() {
             return None;
         }
         let populated = self.directories.iter().any(|it| it.populated);

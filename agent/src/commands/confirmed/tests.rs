@@ -80,7 +80,7 @@ async fn what_is_not_one_is_an_error_that_names_the_cgroups() {
     for (name, wanted) in [
         ("db", ["/agent/db", "/agent/other"]),
         ("theirs", ["user 1's", "/user/agent/theirs"]),
-        ("9adc", [&*format!("/docker/{ID}"), "two containers"]),
+        ("9adc", [&*format!("/docker/{ID}"), "several containers"]),
         ("only", ["/evil/agent/only", "claims"]),
         ("/evil/agent/web", ["/evil/agent/web", "claims"]),
     ] {

@@ -25,6 +25,7 @@ Examples:
   agent verify --weights 100:300 -- stress-ng --cpu 1
   agent verify --container web                      intended against effective limits
   agent verify --container web --for 10s            the same, and ten seconds of observation
+  agent verify --container web.service              a unit of systemd
   agent verify --cgroup /batch --expect memory=2g --expect cpus=1.5
   agent verify --suite                              stress-ng against every controller
 
@@ -114,7 +115,8 @@ pub struct Args {
     )]
     pub suite: Option<Vec<SuiteJob>>,
 
-    /// Verify a running container, by name or id, against the limits that its engine was asked for
+    /// Verify a running container, by name or id, or a unit of systemd, by name, against the limits that its
+    /// engine or systemd was asked for
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container, conflicts_with_all = NOT_WHERE_IT_STANDS)]
     pub container: Option<String>,
 

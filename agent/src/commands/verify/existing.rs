@@ -5,6 +5,7 @@ use std::path::Path;
 use agent_engines::intent::expect;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
+use agent_inventory::units::Unit;
 use agent_verify::Error;
 use agent_verify::caller::CallerLimits;
 use agent_verify::existing::{Existing, unread_record};
@@ -99,10 +100,23 @@ async fn find(
     match target {
         Target::Container(name) => {
             let flag = || format!("--container {name}");
+            let unit = unit::find(name).with_context(flag)?;
             let found = confirmed::find(name, &args.socket, &args.engine).await;
-            let known = found
-                .with_context(flag)?
-                .ok_or_else(|| anyhow!("--container {name}: {}", confirmed::NOBODY))?;
+            let known = match (found, unit) {
+                (Ok(Some(known)), Some(unit)) => {
+                    return Err(unit::ambiguous(&known, &unit.container)).with_context(flag);
+                }
+                // An ordinary user who may not see containers may see units.
+                (Ok(None), Some(unit)) => return Ok(of_unit(unit)),
+                (Err(_), Some(unit)) if !rustix::process::geteuid().is_root() => {
+                    return Ok(of_unit(unit));
+                }
+                (Ok(None), None) => {
+                    return Err(anyhow!(unit::nobody(name))).with_context(flag);
+                }
+                (Ok(Some(known)), None) => known,
+                (Err(error), _) => return Err(error).with_context(flag),
+            };
             Ok(Found {
                 name: known.container.name.clone(),
                 membership: known.membership().with_context(flag)?,
@@ -151,6 +165,14 @@ async fn find(
                 membership,
             })
         }
+    }
+}
+
+fn of_unit(unit: Unit) -> Found {
+    Found {
+        name: unit.container.name.clone(),
+        membership: unit.membership,
+        known: Some(ConfirmedContainer::without_record(unit.container)),
     }
 }
 

@@ -19,6 +19,7 @@ fn stop() -> EventDetails {
     EventDetails::Container {
         action: ContainerAction::Stop,
         exit: Some(exit),
+        result: None,
     }
 }
 

@@ -266,8 +266,13 @@ fn any_details() -> BoxedStrategy<EventDetails> {
             inode,
             how,
         }),
-        (action, option::of(any_exit()))
-            .prop_map(|(action, exit)| EventDetails::Container { action, exit }),
+        (action, option::of(any_exit()), option::of(text())).prop_map(|(action, exit, result)| {
+            EventDetails::Container {
+                action,
+                exit,
+                result,
+            }
+        }),
         (btree_map(text(), any::<u64>(), 0..6), time())
             .prop_map(|(kinds, since)| EventDetails::Lost { kinds, since }),
     ]

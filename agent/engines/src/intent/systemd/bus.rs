@@ -14,6 +14,9 @@ use zbus::{Connection, OwnedVariant, Variant, fdo};
 const PRIVATE: &str = "/run/systemd/private";
 const BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(crate) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const UNITS: &str = "/org/freedesktop/systemd1/unit/";
+pub(crate) const DESCRIPTION: &str = "Description";
 
 /// How long systemd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +28,12 @@ pub enum Error {
     Unreachable {
         private: PathBuf,
         bus: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot connect to {}", socket.display())]
+    Closed {
+        socket: PathBuf,
         #[source]
         source: std::io::Error,
     },
@@ -40,7 +49,7 @@ pub enum Error {
 
 /// A property whose value is of another type than systemd documents.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::intent) struct Odd {
+pub(crate) struct Odd {
     pub property: &'static str,
     pub value: String,
     pub wanted: &'static str,
@@ -48,7 +57,7 @@ pub(in crate::intent) struct Odd {
 
 /// Where systemd listens.
 #[derive(Clone, Debug)]
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     pub private: PathBuf,
     pub bus: PathBuf,
     pub patience: Duration,
@@ -85,6 +94,33 @@ impl Sockets {
                 socket: socket.to_owned(),
                 after: self.patience,
             }),
+        }
+    }
+
+    /// Connects to systemd's own socket.
+    ///
+    /// # Errors
+    /// Nobody listens there, or this process may not connect.
+    pub(crate) async fn private(&self) -> Result<Connection, Error> {
+        let stream = connect_at_once(&self.private).map_err(|source| Error::Closed {
+            socket: self.private.clone(),
+            source,
+        })?;
+        let connected = timeout(self.patience, private::connect(stream));
+        match connected.await {
+            Ok(connection) => connection.map_err(|source| self.refused(source)),
+            Err(_) => Err(Error::Late {
+                socket: self.private.clone(),
+                after: self.patience,
+            }),
+        }
+    }
+
+    /// The error of a connection to systemd's own socket.
+    pub(crate) fn refused(&self, source: zbus::Error) -> Error {
+        Error::Refused {
+            socket: self.private.clone(),
+            source: Box::new(source),
         }
     }
 
@@ -132,7 +168,7 @@ fn interface(unit: &str) -> Option<String> {
 /// Returns the path of a unit's object. `_` and two hexadecimal digits stand for each byte that is no letter or digit,
 /// and for a digit at the beginning (`bus_label_escape`, src/basic/bus-label.c).
 fn object(unit: &str) -> String {
-    let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
+    let mut path = UNITS.to_owned();
     for (at, byte) in unit.bytes().enumerate() {
         if byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
             path.push(char::from(byte));
@@ -143,22 +179,42 @@ fn object(unit: &str) -> String {
     path
 }
 
+/// Returns the unit whose object has this path.
+pub(crate) fn unit(object: &str) -> Option<String> {
+    let mut parts = object.strip_prefix(UNITS)?.split('_');
+    let mut unit = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2)?;
+        unit.push(u8::from_str_radix(digits, 16).ok()?);
+        unit.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(unit).ok()
+}
+
 async fn ask(
     stream: UnixStream,
     is_private: bool,
     unit: &str,
     interface: &str,
 ) -> zbus::Result<Option<Properties>> {
-    let builder = Builder::unix_stream(stream);
-    let builder = if is_private { builder.p2p() } else { builder };
-    let connection: Connection = builder.build().await?;
+    let connection: Connection = match is_private {
+        true => private::connect(stream).await?,
+        false => Builder::unix_stream(stream).build().await?,
+    };
     let (path, properties) = (object(unit), "org.freedesktop.DBus.Properties");
     let asked = connection.call_method(Some(SYSTEMD), path, Some(properties), "GetAll", &interface);
-    match asked.await {
-        Ok(reply) => Ok(Some(Properties(reply.body().deserialize()?))),
-        Err(error) if is_unknown(&error) => Ok(None),
-        Err(error) => Err(error),
+    let mut found: HashMap<String, OwnedVariant> = match asked.await {
+        Ok(reply) => reply.body().deserialize()?,
+        Err(error) if is_unknown(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // What all types of units have is of another interface. A unit may be gone by now.
+    let (path, named) = (object(unit), (UNIT, DESCRIPTION));
+    let asked = connection.call_method(Some(SYSTEMD), path, Some(properties), "Get", &named);
+    if let Ok(reply) = asked.await {
+        found.insert(DESCRIPTION.to_owned(), reply.body().deserialize()?);
     }
+    Ok(Some(Properties(found)))
 }
 
 /// Whether there is no unit of that name.
@@ -174,7 +230,7 @@ fn is_unknown(error: &zbus::Error) -> bool {
 
 /// The properties of a unit by their names.
 #[derive(Debug, Default)]
-pub(in crate::intent) struct Properties(HashMap<String, OwnedVariant>);
+pub(crate) struct Properties(HashMap<String, OwnedVariant>);
 
 impl Properties {
     /// Returns the value of a property as `read` converts it. Returns `None` where this systemd does not have the
@@ -195,7 +251,7 @@ impl Properties {
         })
     }
 
-    pub(in crate::intent) fn text(&self, property: &'static str) -> Result<&str, Odd> {
+    pub(crate) fn text(&self, property: &'static str) -> Result<&str, Odd> {
         let read = |value: &'_ Variant<'static>| matches!(value, Variant::Str(_)).then_some(());
         self.read(property, "a text", read)?;
         Ok(match self.0.get(property).map(|value| &**value) {
@@ -205,25 +261,29 @@ impl Properties {
     }
 
     /// A number of bytes, microseconds or tasks, or a weight; `None` where nothing is asked for.
-    pub(in crate::intent) fn number(&self, property: &'static str) -> Result<Option<u64>, Odd> {
+    pub(crate) fn number(&self, property: &'static str) -> Result<Option<u64>, Odd> {
         let number = self.read(property, "a number of 64 bits", number)?;
         Ok(number.filter(|number| *number != UNSET))
     }
 
+    /// The pid of a process; `None` where there is none.
+    pub(crate) fn pid(&self, property: &'static str) -> Result<Option<u32>, Odd> {
+        let read = |value: &'_ Variant<'static>| match value {
+            Variant::U32(pid) => Some(*pid),
+            _ => None,
+        };
+        let pid = self.read(property, "a number of 32 bits", read)?;
+        Ok(pid.filter(|pid| *pid != 0))
+    }
+
     /// CPUs or memory nodes; `None` where nothing is asked for.
-    pub(in crate::intent) fn numbers(
-        &self,
-        property: &'static str,
-    ) -> Result<Option<Numbers>, Odd> {
+    pub(crate) fn numbers(&self, property: &'static str) -> Result<Option<Numbers>, Odd> {
         let numbers = self.read(property, "an array of bytes, a bit for each number", bits)?;
         Ok(numbers.filter(|numbers| !numbers.is_empty()))
     }
 
     /// Pairs of a path and a number.
-    pub(in crate::intent) fn by_path(
-        &self,
-        property: &'static str,
-    ) -> Result<Vec<(String, u64)>, Odd> {
+    pub(crate) fn by_path(&self, property: &'static str) -> Result<Vec<(String, u64)>, Odd> {
         let pairs = self.read(property, "an array of paths and numbers", pairs)?;
         Ok(pairs.unwrap_or_default())
     }
@@ -271,182 +331,7 @@ fn pairs(value: &Variant<'_>) -> Option<Vec<(String, u64)>> {
 }
 
 #[cfg(test)]
-mod fake {
-    //! A systemd that has one unit.
-
-    use futures_util::StreamExt as _;
-    use tempfile::TempDir;
-    use tokio::net::UnixListener;
-    use zbus::{Guid, MessageStream};
-
-    use super::*;
-
-    impl<const N: usize> From<[(&str, Variant<'static>); N]> for Properties {
-        fn from(all: [(&str, Variant<'static>); N]) -> Self {
-            let all = all.into_iter();
-            let owned = |value| OwnedVariant::try_from(value).expect("it has no descriptor");
-            Self(
-                all.map(|(name, value)| (name.to_owned(), owned(value)))
-                    .collect(),
-            )
-        }
-    }
-
-    /// How the fake systemd answers.
-    #[derive(Clone, Copy, Debug)]
-    pub(super) enum Answer {
-        /// The properties of `web.service`, and an error for others.
-        Unit(fn() -> Properties),
-        /// It accepts, and says nothing.
-        Silence,
-        /// It does not speak D-Bus.
-        Nonsense,
-    }
-
-    /// Starts a fake systemd on the private socket. No process listens on the bus socket.
-    pub(super) fn start(answer: Answer) -> (TempDir, Sockets) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let sockets = Sockets {
-            private: directory.path().join("private"),
-            bus: directory.path().join("bus"),
-            patience: PATIENCE,
-        };
-        let listener = UnixListener::bind(&sockets.private).expect("a socket");
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answer));
-            }
-        });
-        (directory, sockets)
-    }
-
-    async fn serve(mut stream: tokio::net::UnixStream, answer: Answer) {
-        let properties = match answer {
-            Answer::Unit(properties) => properties,
-            Answer::Silence => return std::future::pending().await,
-            Answer::Nonsense => {
-                use tokio::io::AsyncWriteExt as _;
-                let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
-                return std::future::pending().await;
-            }
-        };
-        let stream = stream.into_std().expect("a socket");
-        let builder = Builder::unix_stream(stream).server(Guid::generate()).p2p();
-        let connection = builder.build().await.expect("a client");
-        let mut messages = MessageStream::from(&connection);
-        while let Some(Ok(message)) = messages.next().await {
-            let header = message.header();
-            let path = header.path().map(zbus::ObjectPath::as_str);
-            let interface: String = message.body().deserialize().expect("an interface");
-            let is_it = path == Some("/org/freedesktop/systemd1/unit/web_2eservice")
-                && interface == "org.freedesktop.systemd1.Service"
-                && header.member().is_some_and(|it| it.as_str() == "GetAll");
-            let sent = if is_it {
-                connection.reply(&header, &properties().0).await
-            } else {
-                let unknown = "org.freedesktop.DBus.Error.UnknownObject";
-                connection
-                    .reply_error(&header, unknown, &"no such unit")
-                    .await
-            };
-            sent.expect("it listens");
-        }
-    }
-}
-
+mod fake;
+mod private;
 #[cfg(test)]
-mod tests {
-    use super::fake::{Answer, start};
-    use super::*;
-
-    fn properties() -> Properties {
-        Properties::from([
-            ("ControlGroup", Variant::from("/system.slice/web.service")),
-            ("MemoryMax", Variant::from(64_u64 << 20)),
-            ("TasksMax", Variant::from(u64::MAX)),
-            ("AllowedCPUs", Variant::from(vec![0b1011_u8, 1])),
-            ("AllowedMemoryNodes", Variant::from(Vec::<u8>::new())),
-            (
-                "IOReadBandwidthMax",
-                Variant::from(vec![("/dev/vda", 4096_u64)]),
-            ),
-        ])
-    }
-
-    #[tokio::test]
-    async fn a_unit_has_numbers_texts_sets_and_pairs() {
-        let (_directory, sockets) = start(Answer::Unit(properties));
-        let found = sockets.properties("web.service").await.unwrap().unwrap();
-        assert_eq!(found.text("ControlGroup"), Ok("/system.slice/web.service"));
-        assert_eq!(found.number("MemoryMax"), Ok(Some(64 << 20)));
-        assert_eq!(found.number("TasksMax"), Ok(None));
-        assert_eq!(found.number("NewerThanThis"), Ok(None));
-        let cpus = found.numbers("AllowedCPUs").unwrap().unwrap();
-        assert_eq!(cpus, Numbers::parse("0-1,3,8").unwrap());
-        assert_eq!(found.numbers("AllowedMemoryNodes"), Ok(None));
-        let pairs = found.by_path("IOReadBandwidthMax");
-        assert_eq!(pairs, Ok(vec![("/dev/vda".to_owned(), 4096)]));
-        let odd = found.number("ControlGroup").unwrap_err();
-        assert_eq!(odd.property, "ControlGroup");
-        assert!(found.numbers("MemoryMax").is_err() && found.text("MemoryMax").is_err());
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_systemd_does_not_know_is_none() {
-        let (_directory, sockets) = start(Answer::Unit(properties));
-        for unit in ["other.service", "web.socket", "web", ""] {
-            assert!(sockets.properties(unit).await.unwrap().is_none(), "{unit}");
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_does_not_answer_is_named() {
-        let (_directory, mut sockets) = start(Answer::Silence);
-        sockets.patience = Duration::from_millis(50);
-        let error = sockets
-            .properties("web.service")
-            .await
-            .unwrap_err()
-            .to_string();
-        let private = sockets.private.display().to_string();
-        assert!(
-            error.contains(&private) && error.contains("waited"),
-            "{error}"
-        );
-        let (_other, sockets) = start(Answer::Nonsense);
-        let error = sockets.properties("web.service").await.unwrap_err();
-        assert!(matches!(error, Error::Refused { .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn where_nobody_listens_both_sockets_are_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let sockets = Sockets {
-            private: directory.path().join("private"),
-            bus: directory.path().join("bus"),
-            patience: PATIENCE,
-        };
-        let error = sockets
-            .properties("web.service")
-            .await
-            .unwrap_err()
-            .to_string();
-        for socket in [&sockets.private, &sockets.bus] {
-            assert!(error.contains(&socket.display().to_string()), "{error}");
-        }
-    }
-
-    #[test]
-    fn objects_of_units() {
-        for (unit, object_name) in [
-            ("cron.service", "cron_2eservice"),
-            ("1a-b.scope", "_31a_2db_2escope"),
-            ("user@1000.service", "user_401000_2eservice"),
-        ] {
-            assert_eq!(
-                object(unit),
-                format!("/org/freedesktop/systemd1/unit/{object_name}")
-            );
-        }
-    }
-}
+mod tests;

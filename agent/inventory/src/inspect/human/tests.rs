@@ -32,6 +32,7 @@ fn namespace(kind: &str, host: bool) -> NamespaceState {
     NamespaceState {
         kind: kind.to_owned(),
         inode: 17,
+        name: None,
         host,
         processes: 2,
         owner: Some(Eldest {
@@ -98,7 +99,7 @@ fn report(root: &Path, name: &str) -> ProcessReport {
         labels: ContainerLabels::default(),
     };
     let namespaces = [namespace("mnt", false), namespace("net", true)];
-    read(root, 7, &[container], &namespaces, None).unwrap()
+    read(root, 7, Some(&container), &namespaces, None).unwrap()
 }
 
 #[test]
@@ -225,7 +226,7 @@ fn where_it_was_seen() {
     // The link does not exist, which has the same effect as a link that this process may not read.
     assert!(mnt.source.contains("list of tasks"), "{}", mnt.source);
     assert!(net.source.ends_with("/proc/7/ns/net"), "{}", net.source);
-    let alone = read(root.path(), 7, &[], &[], None).unwrap();
+    let alone = read(root.path(), 7, None, &[], None).unwrap();
     assert_eq!((alone.container, alone.namespaces), (None, vec![]));
 }
 
@@ -234,7 +235,7 @@ fn a_report_is_of_one_process() {
     let root = host();
     let stat = root.path().join("proc/7/stat");
     std::fs::remove_file(stat).unwrap();
-    let error = read(root.path(), 7, &[], &[], None).unwrap_err();
+    let error = read(root.path(), 7, None, &[], None).unwrap_err();
     assert!(matches!(error, agent_host::Error::Gone { .. }), "{error}");
 }
 

@@ -139,21 +139,24 @@ fn a_container_starts_and_stops() {
             oom_killed,
             duration_ms,
         }),
+        result: None,
     };
     let start = EventDetails::Container {
         action: ContainerAction::Start,
         exit: None,
+        result: None,
     };
     says(start.clone(), "start docker nginx:1.27 4f5e9e8d7c6b");
     let unit = samples::by(1, "cron", Some(samples::service()), start);
     assert_eq!(details(&unit), "start");
-    says(
-        EventDetails::Container {
+    for (result, wanted) in [(None, "stop"), (Some("oom-kill"), "stop oom-kill")] {
+        let stop = EventDetails::Container {
             action: ContainerAction::Stop,
             exit: None,
-        },
-        "stop",
-    );
+            result: result.map(str::to_owned),
+        };
+        says(stop, wanted);
+    }
     says(stop(0, 0, false, 850), "stop exit 0 after 850ms");
     says(
         stop(0, 9, true, 1_250),
