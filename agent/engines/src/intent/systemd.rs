@@ -25,7 +25,7 @@ pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Err
     Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
 }
 
-/// Returns the pid of a service's main process. Returns `None` where it has none, and in the same cases as [`of_unit`].
+/// Returns the pid of a service's main process. Returns `None` where it has none, and in the same cases as `of_unit`.
 ///
 /// # Errors
 /// systemd does not answer.
