@@ -40,9 +40,16 @@ async fn answer_one(client: UnixStream, cgroup: String, properties: Properties) 
     let connection = builder.build().await.expect("a client of D-Bus");
     let mut calls = MessageStream::from(&connection);
     while let Some(Ok(call)) = calls.next().await {
-        let own = ("ControlGroup", Variant::from(cgroup.clone()));
-        let all: HashMap<_, _> = properties().into_iter().chain([own]).collect();
-        let replied = connection.reply(&call.header(), &all).await;
+        let header = call.header();
+        let replied = match header.member().map(|it| it.as_str()) {
+            Some("GetAll") => {
+                let own = ("ControlGroup", Variant::from(cgroup.clone()));
+                let all: HashMap<_, _> = properties().into_iter().chain([own]).collect();
+                connection.reply(&header, &all).await
+            }
+            // The description.
+            _ => connection.reply(&header, &Variant::from("a unit")).await,
+        };
         replied.expect("the client waits for it");
     }
 }

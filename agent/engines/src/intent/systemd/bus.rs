@@ -208,11 +208,14 @@ async fn ask(
         Err(error) if is_unknown(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // What all types of units have is of another interface. A unit may be gone by now.
+    // What all types of units have is of another interface. A unit may be gone by now. Without a description, the rest
+    // is as good.
     let (path, named) = (object(unit), (UNIT, DESCRIPTION));
     let asked = connection.call_method(Some(SYSTEMD), path, Some(properties), "Get", &named);
-    if let Ok(reply) = asked.await {
-        found.insert(DESCRIPTION.to_owned(), reply.body().deserialize()?);
+    if let Ok(reply) = asked.await
+        && let Ok(description) = reply.body().deserialize()
+    {
+        found.insert(DESCRIPTION.to_owned(), description);
     }
     Ok(Some(Properties(found)))
 }
