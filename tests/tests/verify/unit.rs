@@ -41,7 +41,7 @@ async fn answer_one(client: UnixStream, cgroup: String, properties: Properties) 
     let mut calls = MessageStream::from(&connection);
     while let Some(Ok(call)) = calls.next().await {
         let header = call.header();
-        let replied = match header.member().map(|it| it.as_str()) {
+        let replied = match header.member().map(zbus::names::MemberName::as_str) {
             Some("GetAll") => {
                 let own = ("ControlGroup", Variant::from(cgroup.clone()));
                 let all: HashMap<_, _> = properties().into_iter().chain([own]).collect();
