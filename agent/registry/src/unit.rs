@@ -58,7 +58,7 @@ pub enum UnitNameError {
     #[error("units of that name have several cgroups; name one by its cgroup: {}", .0.join(", "))]
     Several(Vec<String>),
     #[error(
-        "other users have units of that name, which they may call what they like; name one by its cgroup: {}",
+        "units of that name are not those of the host, and anybody may give a name; name one by its cgroup: {}",
         .0.join(", ")
     )]
     OfOthers(Vec<String>),
