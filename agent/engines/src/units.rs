@@ -1,7 +1,6 @@
 //! The units of the host's systemd: what it reports of each, and the results of those that end.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use agent_model::container::Container;
 use agent_model::labels::{ContainerLabels, LabelPatterns};
@@ -12,13 +11,9 @@ use zbus::message::Type;
 use zbus::{Message, MessageStream, OwnedVariant, Variant};
 
 use crate::intent::systemd::bus::{self, DESCRIPTION, Properties, Sockets, UNIT};
-use crate::intent::systemd::{RUNS, of_properties};
+use crate::intent::systemd::of_properties;
+pub use crate::intent::systemd::systemd_runs;
 use crate::intent::{Error, Intent, Source};
-
-/// Whether systemd is the host's init process.
-pub fn systemd_runs() -> bool {
-    Path::new(RUNS).is_dir()
-}
 
 /// What systemd reports of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

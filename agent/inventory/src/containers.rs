@@ -90,9 +90,7 @@ impl ContainerState {
             intended: None,
         }
     }
-}
 
-impl ContainerState {
     /// Adds what the processes of a unit or sandbox show.
     fn with(self, members: Members<'_>, clock: Clock) -> Self {
         let eldest = members.eldest;

@@ -35,7 +35,7 @@ pub enum UnitError {
 /// Finds the unit that has this name, for `user`, or this cgroup.
 ///
 /// # Errors
-/// A hierarchy cannot be read, or the name means several units, or only those of other users.
+/// A hierarchy cannot be read, or the name means several units, or only those of other users and of no systemd.
 pub fn find(hierarchies: &Hierarchies, name: &str, user: u32) -> Result<Option<Unit>, UnitError> {
     let path = match name {
         path if path.starts_with('/') => Some(path.to_owned()),

@@ -11,6 +11,8 @@ use agent_host::filesystems::Filesystems;
 use agent_host::kept::{Kept, ReadErrors};
 use agent_model::lock::lock;
 use agent_model::text;
+use agent_model::warn_once::WarnOnce;
+use agent_pipeline::PipelineState;
 use agent_tracer::kernel::counts::{CountsError, OomKills};
 
 use super::agent::{AgentMetrics, Scrape};
@@ -26,8 +28,6 @@ use super::series::{Bounds, Choice, Seen};
 use super::tasks::AllTasks;
 use super::text::{Value, Writer};
 use super::which::Which;
-use agent_model::warn_once::WarnOnce;
-use agent_pipeline::PipelineState;
 
 /// The most descriptors that stay open between scrapes. Each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;

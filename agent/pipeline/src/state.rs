@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use agent_ebpf::{KINDS, RecordKind};
 use agent_host::hierarchy::Hierarchies;
+use agent_model::clock;
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_model::warn_once::WarnOnce;
@@ -112,7 +113,7 @@ impl PipelineState {
 
     /// Adds the result that systemd reports of a unit whose processes have ended, to the event of its stop.
     pub fn set_unit_result(&self, unit: String, result: String) {
-        lock(&self.results).add(unit, result);
+        lock(&self.results).add(unit, result, clock::since_boot());
         self.wake_reader();
     }
 

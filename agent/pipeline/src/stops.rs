@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use agent_model::clock;
 use agent_model::container::{Container, ContainerAction, ContainerKind};
 use agent_registry::unit::Manager;
 use agent_stream::stream_event::{EventDetails, StreamEvent};
@@ -26,13 +25,13 @@ pub(crate) struct UnitResults {
 }
 
 impl UnitResults {
-    /// Notes a result that was reported now.
-    pub(crate) fn add(&mut self, unit: String, result: String) {
-        let now = u64::try_from(clock::since_boot().as_nanos()).unwrap_or(u64::MAX);
+    /// Notes a result that was reported at `time`.
+    pub(crate) fn add(&mut self, unit: String, result: String, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         if self.by_unit.len() >= AT_MOST {
             self.by_unit.clear();
         }
-        self.by_unit.insert(unit, (now, result));
+        self.by_unit.insert(unit, (time, result));
     }
 
     /// The result of the unit that was reported after `time`; an earlier one is that of an earlier run.
@@ -175,18 +174,17 @@ mod tests {
         let mut stops = UnitStops::default();
         let mut reported = UnitResults::default();
         // That of an earlier run.
-        reported.add("web.service".to_owned(), "success".to_owned());
-        let time = clock::since_boot().as_nanos() as u64 + 1_000_000;
+        let seconds = Duration::from_secs;
+        reported.add("web.service".to_owned(), "success".to_owned(), seconds(1));
+        let time = 2_000_000_000;
         let stop = || change(ContainerAction::Stop, SERVICE);
         assert!(stops.before(stop(), time, true).is_empty());
         assert!(stops.ready(&reported, Instant::now()).is_empty());
-        std::thread::sleep(Duration::from_millis(2));
-        reported.add("web.service".to_owned(), "oom-kill".to_owned());
+        reported.add("web.service".to_owned(), "oom-kill".to_owned(), seconds(3));
         let ready = stops.ready(&reported, Instant::now());
         assert_eq!(results(&ready), [Some("oom-kill".to_owned())]);
 
-        let later = clock::since_boot().as_nanos() as u64 + u64::from(u32::MAX);
-        assert!(stops.before(stop(), later, true).is_empty());
+        assert!(stops.before(stop(), 2 * time, true).is_empty());
         let ready = stops.ready(&reported, Instant::now() + WAIT);
         assert_eq!(results(&ready), [None]);
         assert!(stops.is_empty());

@@ -58,7 +58,7 @@ pub enum UnitNameError {
     #[error("units of that name have several cgroups; name one by its cgroup: {}", .0.join(", "))]
     Several(Vec<String>),
     #[error(
-        "units of that name are not those of the host, and anybody may give a name; name one by its cgroup: {}",
+        "neither the host's systemd nor one's own has a unit of that name, but others have; name one by its cgroup: {}",
         .0.join(", ")
     )]
     OfOthers(Vec<String>),
@@ -68,7 +68,7 @@ pub enum UnitNameError {
 /// else of the user's own. `None` if there is no such cgroup.
 ///
 /// # Errors
-/// There are several, or only other users have one.
+/// There are several, or the only ones are of neither.
 pub fn meant(paths: BTreeSet<String>, user: u32) -> Result<Option<String>, UnitNameError> {
     for manager in [Manager::System, Manager::User(user)] {
         let of_it = paths.iter().filter(|path| Manager::of(path) == manager);

@@ -15,7 +15,7 @@ use super::confirmed::{ConfirmedContainer, NOBODY};
 /// Finds the unit that has this name, for the user who asks, or this cgroup.
 ///
 /// # Errors
-/// The host's cgroups cannot be read, or the name means several units, or only those of other users.
+/// The host's cgroups cannot be read, or the name means several units, or only those of other users and of no systemd.
 pub(super) fn find(name: &str) -> anyhow::Result<Option<Unit>> {
     let hierarchies = Hierarchies::discover(Path::new("/"))?;
     let user = rustix::process::geteuid().as_raw();

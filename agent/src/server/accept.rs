@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
-use super::shared_stream::{SharedStream, Socket};
+use super::shared_stream::{SharedStream, StreamSocket};
 
 /// The number of connections that the kernel holds until the server accepts them. A client for which there is no room
 /// tries again only after a second, so a flood of connections should not fill the queue.
@@ -56,7 +56,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A listener of one side.
 pub(super) trait Entrance {
-    type Stream: Socket;
+    type Stream: StreamSocket;
 
     /// Waits for the next connection.
     async fn accept(&mut self) -> io::Result<Self::Stream>;
@@ -227,7 +227,7 @@ impl HangUp {
 }
 
 /// Serves a connection to its end, to its deadline, or until the server stops.
-pub(super) async fn carry(stream: impl Socket, admitted: Admitted, service: Arc<Service>) {
+pub(super) async fn carry(stream: impl StreamSocket, admitted: Admitted, service: Arc<Service>) {
     let stream = Arc::new(stream);
     let (hung_up, receiver) = watch::channel(false);
     let hang_up = HangUp::new(receiver);

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// The part of a stream of tokio that needs no exclusive reference.
-pub(super) trait Socket: Send + Sync + 'static {
+pub(super) trait StreamSocket: Send + Sync + 'static {
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -24,7 +24,7 @@ pub(super) trait Socket: Send + Sync + 'static {
 
 macro_rules! socket {
     ($stream:ty) => {
-        impl Socket for $stream {
+        impl StreamSocket for $stream {
             fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_read_ready(context)
             }
@@ -60,7 +60,7 @@ socket!(UnixStream);
 /// A reference to a connected socket, through which hyper reads and writes.
 pub(super) struct SharedStream<S>(pub(super) Arc<S>);
 
-impl<S: Socket> AsyncRead for SharedStream<S> {
+impl<S: StreamSocket> AsyncRead for SharedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -80,7 +80,7 @@ impl<S: Socket> AsyncRead for SharedStream<S> {
     }
 }
 
-impl<S: Socket> AsyncWrite for SharedStream<S> {
+impl<S: StreamSocket> AsyncWrite for SharedStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -11,12 +11,17 @@ use self::bus::{Odd, Properties, Sockets};
 use super::{Error, Intent, Source};
 
 /// The directory exists where systemd is the init process (sd_booted(3)).
-pub(crate) const RUNS: &str = "/run/systemd/system";
+const RUNS: &str = "/run/systemd/system";
 
 /// In microseconds: the default period of systemd, and the bounds of a period that the kernel accepts.
 const USUAL_PERIOD: u64 = 100_000;
 const LEAST: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
+
+/// Whether systemd is the host's init process.
+pub fn systemd_runs() -> bool {
+    Path::new(RUNS).is_dir()
+}
 
 /// Returns the limits of a unit. Returns `None` where systemd does not run, or does not know the unit. It does not know
 /// the units of a user's own systemd.
@@ -40,7 +45,7 @@ pub(crate) async fn of_properties<T>(
     read: impl Fn(&Properties) -> Result<T, Odd>,
 ) -> Result<Option<T>, Error> {
     let unit = &container.name;
-    if !Path::new(RUNS).is_dir() {
+    if !systemd_runs() {
         return Ok(None);
     }
     let asked = Sockets::default().properties(unit).await;
