@@ -23,11 +23,11 @@ pub const TCP_STATES: [&str; 11] = [
 ];
 
 /// The connections of one protocol, indexed as [`TCP_STATES`].
-pub type Tcp = [u64; TCP_STATES.len()];
+pub type TcpConnections = [u64; TCP_STATES.len()];
 
 /// The sockets of one protocol. The names are cAdvisor's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Udp {
+pub struct UdpSockets {
     /// All sockets.
     pub listen: u64,
     pub dropped: u64,
@@ -47,8 +47,8 @@ pub struct Protocols {
 /// such protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
-    pub tcp: [Option<Tcp>; 2],
-    pub udp: [Option<Udp>; 2],
+    pub tcp: [Option<TcpConnections>; 2],
+    pub udp: [Option<UdpSockets>; 2],
 }
 
 /// Counts those of the network namespace that process `pid` is in. `start_time` is that of
@@ -108,7 +108,7 @@ fn table<T: Default>(
     }
 }
 
-fn add_tcp(sum: &mut Tcp, line: &[u8]) -> Option<()> {
+fn add_tcp(sum: &mut TcpConnections, line: &[u8]) -> Option<()> {
     let state = words(line).nth(3)?;
     let state = usize::try_from(hexadecimal(state)?).ok()?;
     // A state that a later kernel has is none of these.
@@ -118,7 +118,7 @@ fn add_tcp(sum: &mut Tcp, line: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn add_udp(sum: &mut Udp, line: &[u8]) -> Option<()> {
+fn add_udp(sum: &mut UdpSockets, line: &[u8]) -> Option<()> {
     let mut words = words(line).skip(4);
     let queues = words.next()?;
     let colon = queues.iter().position(|&byte| byte == b':')?;
@@ -168,7 +168,7 @@ mod tests {
         let of = |start, protocols| of_process(root.path(), 7, start, protocols);
         let found = of(Some(7_770_000_000), BOTH).unwrap();
         assert_eq!(found.tcp, [Some([2, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]), None]);
-        let udp = Udp {
+        let udp = UdpSockets {
             listen: 2,
             dropped: 7,
             rx_queued: 0x201,

@@ -69,7 +69,7 @@ impl DiskIo {
 
 /// A file system, as a mount shows it.
 #[derive(Debug)]
-struct Place {
+struct MountedFilesystem {
     device: Arc<str>,
     point: PathBuf,
     numbers: (u32, u32),
@@ -80,7 +80,7 @@ struct Place {
 pub struct Filesystems {
     root: PathBuf,
     mounts: Option<fs::File>,
-    places: Vec<Place>,
+    places: Vec<MountedFilesystem>,
     /// File systems beyond [`FILESYSTEMS_AT_MOST`].
     pub left_out: u64,
 }
@@ -102,7 +102,7 @@ impl Filesystems {
     pub fn read(&mut self) -> Result<Vec<Filesystem>, Error> {
         self.find()?;
         let disks = self.disks()?;
-        let read = |place: &Place| {
+        let read = |place: &MountedFilesystem| {
             let point = below(&self.root, &place.point);
             let sizes = statvfs(&point).ok()?;
             let bytes = |blocks: u64| blocks.saturating_mul(sizes.f_frsize);
@@ -174,7 +174,7 @@ fn below(root: &Path, point: &Path) -> PathBuf {
 
 /// Returns the file systems among the mounts, each once, and how many more there are. `is_seen` tells whether the mount
 /// point leads to the mount: another mount may hide it.
-fn places(mountinfo: &[u8], is_seen: impl Fn(&Mount) -> bool) -> (Vec<Place>, u64) {
+fn places(mountinfo: &[u8], is_seen: impl Fn(&Mount) -> bool) -> (Vec<MountedFilesystem>, u64) {
     let mut seen = HashSet::new();
     let mut places = Vec::new();
     let mut left_out = 0;
@@ -198,7 +198,7 @@ fn places(mountinfo: &[u8], is_seen: impl Fn(&Mount) -> bool) -> (Vec<Place>, u6
             left_out += 1;
             continue;
         }
-        places.push(Place {
+        places.push(MountedFilesystem {
             device: device.into(),
             point: point.to_owned(),
             numbers,

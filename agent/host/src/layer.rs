@@ -99,7 +99,7 @@ fn device_below(root: &Path, path: &Path) -> Result<String, Error> {
 }
 
 /// The state of a walk.
-struct Walk<'a> {
+struct LayerWalk<'a> {
     device: u64,
     seen: u64,
     size: LayerSize,
@@ -111,7 +111,7 @@ struct Walk<'a> {
 /// Walks through a directory. No link is followed, so nothing outside of it is looked at.
 fn walk(top: OwnedFd, stop: &dyn Fn() -> bool) -> Result<Option<LayerSize>, Errno> {
     let found = fstat(&top)?;
-    let mut walk = Walk {
+    let mut walk = LayerWalk {
         device: found.st_dev,
         seen: 0,
         size: LayerSize::default(),
@@ -155,7 +155,7 @@ fn walk(top: OwnedFd, stop: &dyn Fn() -> bool) -> Result<Option<LayerSize>, Errn
     Ok(Some(walk.size))
 }
 
-impl Walk<'_> {
+impl LayerWalk<'_> {
     fn add(&mut self, found: &Stat) {
         if found.st_nlink > 1
             && FileType::from_raw_mode(found.st_mode) != FileType::Directory

@@ -13,7 +13,7 @@ use super::system::page_size;
 
 /// The resources of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct OwnUsage {
     /// CPU time, user and system.
     pub cpu: Duration,
     pub threads: u64,
@@ -26,7 +26,7 @@ pub struct Usage {
     pub started: SystemTime,
 }
 
-impl Usage {
+impl OwnUsage {
     /// Reads the resources of this process.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn of_this_test() {
-        let usage = Usage::read(Path::new("/")).unwrap();
+        let usage = OwnUsage::read(Path::new("/")).unwrap();
         assert!(usage.threads > 1 && usage.descriptors > 2, "{usage:?}");
         assert!(usage.virtual_memory > usage.resident_memory, "{usage:?}");
         assert!(usage.resident_memory > 1 << 20, "{usage:?}");

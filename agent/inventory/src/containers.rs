@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container_condition::ContainerCondition;
 use super::idle;
-use super::members::{self, Members};
+use super::members::{self, MemberTasks};
 
 /// The state of one container, unit or sandbox now: an element of the list that `/v1/containers` returns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl ContainerState {
     }
 
     /// Adds what the processes of a unit or sandbox show.
-    fn with(self, members: Members<'_>, clock: Clock) -> Self {
+    fn with(self, members: MemberTasks<'_>, clock: Clock) -> Self {
         let eldest = members.eldest;
         Self {
             running: members.count > 0,
@@ -272,7 +272,7 @@ fn state(
 /// Returns the state of a unit.
 fn state_of_unit(
     cgroup: &Cgroup,
-    members: &HashMap<String, Members<'_>>,
+    members: &HashMap<String, MemberTasks<'_>>,
     clock: Clock,
 ) -> ContainerState {
     let container = Container::clone(&cgroup.container);
@@ -289,7 +289,7 @@ fn state_of_unit(
 }
 
 /// Returns the state of a sandbox. No cgroup is its own, so its use of resources is not known.
-fn state_of_sandbox(sandbox: &Container, members: Members<'_>, clock: Clock) -> ContainerState {
+fn state_of_sandbox(sandbox: &Container, members: MemberTasks<'_>, clock: Clock) -> ContainerState {
     let state = ContainerState::new(sandbox.clone(), ContainerCondition::Running);
     let namespaces = members.eldest.map(|it| Namespaces::from(&it.namespaces));
     ContainerState {

@@ -12,13 +12,13 @@ use agent_registry::registry::{Registry, keys};
 
 /// The processes of one unit or sandbox.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Members<'a> {
+pub(crate) struct MemberTasks<'a> {
     pub(crate) count: u32,
     /// The one that started first.
     pub(crate) eldest: Option<&'a Task>,
 }
 
-impl<'a> Members<'a> {
+impl<'a> MemberTasks<'a> {
     fn add(&mut self, task: &'a Task) {
         self.count += 1;
         let age = |task: &Task| (task.start_time, task.pid);
@@ -29,10 +29,13 @@ impl<'a> Members<'a> {
 }
 
 /// The processes in the cgroup of each unit and in those below it, by the path of the unit's cgroup.
-pub(crate) fn of_units<'a>(registry: &Registry, tasks: &'a [Task]) -> HashMap<String, Members<'a>> {
+pub(crate) fn of_units<'a>(
+    registry: &Registry,
+    tasks: &'a [Task],
+) -> HashMap<String, MemberTasks<'a>> {
     let units = registry.units().map(|unit| unit.container.cgroup.clone());
-    let mut members: HashMap<String, Members<'_>> =
-        units.map(|unit| (unit, Members::default())).collect();
+    let mut members: HashMap<String, MemberTasks<'_>> =
+        units.map(|unit| (unit, MemberTasks::default())).collect();
     for task in tasks {
         let paths = keys(task).filter_map(|key| registry.path(key));
         // In several hierarchies a process is in the same unit.
@@ -50,14 +53,14 @@ pub(crate) fn of_units<'a>(registry: &Registry, tasks: &'a [Task]) -> HashMap<St
 pub(crate) fn of_sandboxes<'a>(
     registry: &Registry,
     tasks: &'a [Task],
-) -> Vec<(Arc<Container>, Members<'a>)> {
-    let mut found: BTreeMap<String, (Arc<Container>, Members<'_>)> = BTreeMap::new();
+) -> Vec<(Arc<Container>, MemberTasks<'a>)> {
+    let mut found: BTreeMap<String, (Arc<Container>, MemberTasks<'_>)> = BTreeMap::new();
     for task in tasks {
         if let TaskLocation::In(sandbox) = registry.locate(task)
             && sandbox.kind == ContainerKind::Sandbox
         {
             let of_it = found.entry(sandbox.id.clone());
-            let (_, members) = of_it.or_insert_with(|| (sandbox, Members::default()));
+            let (_, members) = of_it.or_insert_with(|| (sandbox, MemberTasks::default()));
             members.add(task);
         }
     }

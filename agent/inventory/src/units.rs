@@ -15,7 +15,7 @@ use agent_registry::{location, unit};
 
 /// A unit that has a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
+pub struct LiveUnit {
     /// The unit.
     pub container: Container,
     /// Its cgroups.
@@ -36,7 +36,11 @@ pub enum UnitError {
 ///
 /// # Errors
 /// A hierarchy cannot be read, or the name means several units, or only those of other users and of no systemd.
-pub fn find(hierarchies: &Hierarchies, name: &str, user: u32) -> Result<Option<Unit>, UnitError> {
+pub fn find(
+    hierarchies: &Hierarchies,
+    name: &str,
+    user: u32,
+) -> Result<Option<LiveUnit>, UnitError> {
     let path = match name {
         path if path.starts_with('/') => Some(path.to_owned()),
         name if unit::is_name(name) => unit::meant(paths(hierarchies, name)?, user)?,
@@ -45,7 +49,7 @@ pub fn find(hierarchies: &Hierarchies, name: &str, user: u32) -> Result<Option<U
     let found = path.and_then(|path| {
         let container = unit::at(&path)?;
         let membership = Membership::at(hierarchies, &path);
-        Some(Unit {
+        Some(LiveUnit {
             container,
             membership,
         })
@@ -74,7 +78,7 @@ pub fn of_process(membership: &Membership) -> Option<Container> {
     Some(place.container).filter(|it| it.kind == ContainerKind::Unit)
 }
 
-impl Unit {
+impl LiveUnit {
     /// Whether one of these cgroups is the unit's or below it.
     pub fn has(&self, membership: &Membership) -> bool {
         let mut paths = membership.paths();

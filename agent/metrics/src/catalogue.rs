@@ -11,7 +11,7 @@ use std::fmt;
 pub use cadvisor::*;
 pub use own::*;
 
-use super::groups::Group;
+use super::groups::MetricGroup;
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Metric {
     /// The names of the labels. The labels of a cgroup come last, in the order of [`Labels`](super::text::Labels).
     pub labels: &'static [&'static str],
     /// The group that switches the metric.
-    pub group: Group,
+    pub group: MetricGroup,
 }
 
 impl Metric {
@@ -60,7 +60,7 @@ macro_rules! catalogue {
             help: $help,
             kind: Kind::$kind,
             labels: &[$($label),*],
-            group: Group::$group,
+            group: MetricGroup::$group,
         };)*)*
 
         /// All of these metrics.
@@ -143,7 +143,7 @@ mod tests {
             // What cAdvisor names otherwise.
             let is_named_otherwise = *name == MEMORY_FAILCNT.name
                 || *name == FS_INODES_TOTAL.name
-                || [Group::Tcp, Group::Udp].contains(group);
+                || [MetricGroup::Tcp, MetricGroup::Udp].contains(group);
             let counted = name.ends_with("_total") != is_named_otherwise;
             assert_eq!(counted, *kind == Kind::Counter, "{name}");
             assert!(

@@ -28,7 +28,7 @@ pub use effective::set_bounds;
 use effective::{BOUNDED, Bound};
 
 use super::catalogue::Metric;
-use super::groups::Groups;
+use super::groups::MetricGroups;
 use super::tasks::Tasks;
 use super::text::{Family, Labels, Value, Writer};
 
@@ -131,7 +131,7 @@ const SOURCES: &[&[Source]] = &[
 ];
 
 /// Returns the families of these groups.
-pub fn sources(groups: Groups) -> Vec<&'static Source> {
+pub fn sources(groups: MetricGroups) -> Vec<&'static Source> {
     let sources = SOURCES.iter().copied().flatten();
     sources.filter(|it| groups.has(it.metric.group)).collect()
 }

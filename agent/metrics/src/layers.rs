@@ -28,7 +28,7 @@ pub struct Init {
 
 /// The measured layers of the containers that a scrape told.
 #[derive(Debug, Default)]
-struct Shared {
+struct MeasuredLayers {
     stop: AtomicBool,
     /// `None`: not measured yet, or not to be measured.
     layers: Mutex<HashMap<Init, Option<Filesystem>>>,
@@ -37,7 +37,7 @@ struct Shared {
 /// The thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Layers {
-    shared: Arc<Shared>,
+    shared: Arc<MeasuredLayers>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,7 +47,7 @@ impl Layers {
     /// # Errors
     /// The kernel refuses a thread.
     pub fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(MeasuredLayers::default());
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new().name("layers".to_owned());
         let thread = thread.spawn(move || {
@@ -86,7 +86,7 @@ impl Drop for Layers {
     }
 }
 
-impl Shared {
+impl MeasuredLayers {
     fn serve(&self) {
         let root = Path::new("/");
         let mut round: VecDeque<Init> = VecDeque::new();

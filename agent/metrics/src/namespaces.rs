@@ -13,7 +13,7 @@ use agent_host::{Error, connections, network, open_files};
 use agent_registry::registry;
 
 use super::container::Cgroup;
-use super::groups::{Group, Groups};
+use super::groups::{MetricGroup, MetricGroups};
 use super::layers::{Init, Layers};
 
 /// The network namespaces of a scrape, each with its owner.
@@ -78,13 +78,13 @@ impl Candidates {
         &self,
         root: &Path,
         cgroups: &mut [Cgroup],
-        groups: Groups,
+        groups: MetricGroups,
         errors: &mut ReadErrors,
     ) -> u64 {
         let mut left_out = 0;
         let protocols = Protocols {
-            tcp: groups.has(Group::Tcp),
-            udp: groups.has(Group::Udp),
+            tcp: groups.has(MetricGroup::Tcp),
+            udp: groups.has(MetricGroup::Udp),
         };
         let owners = self.owners.values();
         let owners = owners.map(|it| (it.index, it.pid, Some(it.start_time)));
@@ -92,7 +92,7 @@ impl Candidates {
             let Some(cgroup) = cgroups.get_mut(index) else {
                 continue;
             };
-            if groups.has(Group::Network) {
+            if groups.has(MetricGroup::Network) {
                 let read = match start_time {
                     Some(start_time) => network::of_process(root, pid, start_time),
                     None => network::of_host(root),
@@ -110,7 +110,7 @@ impl Candidates {
                 cgroup.on_request.connections = errors.keep(read).unwrap_or_default();
             }
         }
-        if groups.has(Group::Process) {
+        if groups.has(MetricGroup::Process) {
             self.read_limits(root, cgroups, errors);
         }
         left_out

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use agent_host::kept::ReadErrors;
-use agent_host::usage::Usage;
+use agent_host::usage::OwnUsage;
 
 use super::catalogue;
 use super::text::{Value, Writer};
 
 /// Reads what this process uses, and writes its families.
 pub fn write(root: &Path, errors: &mut ReadErrors, out: &mut Writer) {
-    let usage = errors.keep(Usage::read(root));
-    let number = |of: fn(&Usage) -> u64| usage.as_ref().map(|usage| Value::Number(of(usage)));
+    let usage = errors.keep(OwnUsage::read(root));
+    let number = |of: fn(&OwnUsage) -> u64| usage.as_ref().map(|usage| Value::Number(of(usage)));
     let started = usage.and_then(|it| it.started.duration_since(UNIX_EPOCH).ok());
     let limit = usage.and_then(|it| it.descriptors_limit);
     for (metric, value) in [

@@ -19,7 +19,7 @@ use super::agent::{AgentMetrics, Scrape};
 use super::catalogue;
 use super::container::{Cgroup, Source, sources};
 use super::found::Found;
-use super::groups::{Group, Groups};
+use super::groups::{MetricGroup, MetricGroups};
 use super::layers::Layers;
 use super::machine::MachineMetrics;
 use super::own_process;
@@ -41,7 +41,7 @@ pub struct Scraper {
     which: Which,
     bounds: Bounds,
     seen: Mutex<Seen>,
-    groups: Groups,
+    groups: MetricGroups,
     sources: Vec<&'static Source>,
     machine: Mutex<MachineMetrics>,
     filesystems: Mutex<Filesystems>,
@@ -55,7 +55,7 @@ pub struct Exported {
     /// The cgroups that have series.
     pub which: Which,
     pub bounds: Bounds,
-    pub groups: Groups,
+    pub groups: MetricGroups,
 }
 
 /// The values that one scrape has read.
@@ -83,9 +83,9 @@ impl Scraper {
         } = exported;
         let descriptors = (descriptors / 2).min(DESCRIPTORS_AT_MOST);
         let kept = Kept::new(descriptors, watches_allowed(root));
-        let layers = groups.has(Group::DiskUsage).then(Layers::start);
+        let layers = groups.has(MetricGroup::DiskUsage).then(Layers::start);
         Ok(Self {
-            kept: Mutex::new(kept.with_each_cpu(groups.has(Group::PerCpu))),
+            kept: Mutex::new(kept.with_each_cpu(groups.has(MetricGroup::PerCpu))),
             agent,
             which,
             bounds,
@@ -114,7 +114,7 @@ impl Scraper {
         let started = Instant::now();
         let root = Path::new("/");
         let mut errors = ReadErrors::default();
-        let sandboxes = match self.groups.has(Group::Sandbox) {
+        let sandboxes = match self.groups.has(MetricGroup::Sandbox) {
             true => Sandboxes::find(shared),
             false => Sandboxes::default(),
         };
@@ -199,7 +199,7 @@ impl Scraper {
 
     /// Reads the file systems of the host. Returns how many were left out.
     fn read_filesystems(&self, found: &mut Found, errors: &mut ReadErrors) -> u64 {
-        if !self.groups.has(Group::Disk) && !self.groups.has(Group::DiskIo) {
+        if !self.groups.has(MetricGroup::Disk) && !self.groups.has(MetricGroup::DiskIo) {
             return 0;
         }
         let mut filesystems = lock(&self.filesystems);

@@ -13,17 +13,17 @@ use agent_model::text;
 use agent_model::warn_once::WarnOnce;
 use agent_pipeline::PipelineState;
 use agent_pipeline::load::Load;
-use agent_tracer::kernel::threads::{self, Doing};
+use agent_tracer::kernel::threads::{self, ThreadActivity};
 
-use super::groups::{Group, Groups};
+use super::groups::{MetricGroup, MetricGroups};
 use super::sandboxes::Sandboxes;
 
 /// The threads of one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
     pub processes: u64,
-    /// The threads in each state, in the order of [`Doing::ALL`].
-    pub doing: [u64; Doing::ALL.len()],
+    /// The threads in each state, in the order of [`ThreadActivity::ALL`].
+    pub doing: [u64; ThreadActivity::ALL.len()],
     /// The load averages in thousandths, of running and of uninterruptible threads; `None` where they are off.
     pub load: Option<[u64; 2]>,
     /// The open descriptors; `None` where they are not counted.
@@ -46,7 +46,7 @@ impl AddAssign for Tasks {
 }
 
 impl Tasks {
-    fn add_thread(&mut self, is_leader: bool, doing: Option<Doing>) {
+    fn add_thread(&mut self, is_leader: bool, doing: Option<ThreadActivity>) {
         self.processes += u64::from(is_leader);
         if let Some(doing) = doing {
             self.doing[doing as usize] += 1;
@@ -81,7 +81,7 @@ impl AllTasks {
     /// Counts all threads. Returns `None` where the kernel refuses to list them.
     pub fn count(
         shared: &PipelineState,
-        groups: Groups,
+        groups: MetricGroups,
         sandboxes: &Sandboxes,
         errors: &mut ReadErrors,
     ) -> Option<Self> {
@@ -92,11 +92,11 @@ impl AllTasks {
             ..Self::default()
         };
         let mut pids = Vec::new();
-        let wants_pids = groups.has(Group::Process);
+        let wants_pids = groups.has(MetricGroup::Process);
         let listed = program.and_then(|program| {
             threads::all(&program, |thread| {
                 let is_leader = thread.pid == thread.tid;
-                let doing = Doing::of(thread);
+                let doing = ThreadActivity::of(thread);
                 let of_cgroup = all.by_cgroup.entry(thread.cgroup).or_default();
                 of_cgroup.add_thread(is_leader, doing);
                 let sandbox = sandboxes.of.get(&thread.pid);
@@ -116,7 +116,11 @@ impl AllTasks {
                 return None;
             }
         }
-        if let Some(loads) = shared.loads.get().filter(|_| groups.has(Group::CpuLoad)) {
+        if let Some(loads) = shared
+            .loads
+            .get()
+            .filter(|_| groups.has(MetricGroup::CpuLoad))
+        {
             all.add_loads(loads);
         }
         if wants_pids {

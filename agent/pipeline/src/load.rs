@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agent_ebpf::CgroupKey;
 use agent_model::lock::lock;
-use agent_tracer::kernel::threads::{self, Doing};
+use agent_tracer::kernel::threads::{self, ThreadActivity};
 use rustix::fd::OwnedFd;
 
 /// How often threads are counted. One pass takes about 1 µs for each thread of the host.
@@ -91,9 +91,9 @@ pub(crate) fn watch(program: &OwnedFd, loads: &Loads, stop: &AtomicBool) {
 
 fn count(program: &OwnedFd) -> io::Result<HashMap<CgroupKey, Load>> {
     let mut count: HashMap<CgroupKey, Load> = HashMap::new();
-    threads::all(program, |thread| match Doing::of(thread) {
-        Some(Doing::Running) => count.entry(thread.cgroup).or_default().running += 1.0,
-        Some(Doing::Uninterruptible) => {
+    threads::all(program, |thread| match ThreadActivity::of(thread) {
+        Some(ThreadActivity::Running) => count.entry(thread.cgroup).or_default().running += 1.0,
+        Some(ThreadActivity::Uninterruptible) => {
             count.entry(thread.cgroup).or_default().uninterruptible += 1.0;
         }
         _ => {}

@@ -43,7 +43,7 @@ impl UnitResults {
 
 /// A stop that waits.
 #[derive(Debug)]
-struct Stop {
+struct WaitingStop {
     unit: String,
     /// The time of the event in ns of CLOCK_BOOTTIME.
     time: u64,
@@ -53,7 +53,7 @@ struct Stop {
 
 /// The stops that wait, in the order in which they happened.
 #[derive(Debug, Default)]
-pub(crate) struct UnitStops(VecDeque<Stop>);
+pub(crate) struct UnitStops(VecDeque<WaitingStop>);
 
 impl UnitStops {
     /// Returns the events to publish instead of `event`, which happened at `time`: none if it is a stop that waits, else the
@@ -74,7 +74,7 @@ impl UnitStops {
         let unit = unit.name.clone();
         if *action == ContainerAction::Stop && are_reported {
             let waits_since = Instant::now();
-            self.0.push_back(Stop {
+            self.0.push_back(WaitingStop {
                 unit,
                 time,
                 waits_since,

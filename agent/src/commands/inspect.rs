@@ -12,7 +12,7 @@ use agent_host::process::Process;
 use agent_inventory::containers::{ContainerQuery, ContainerState};
 use agent_inventory::inspect::{ProcessReport, Usage, page, read};
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
-use agent_inventory::units::Unit;
+use agent_inventory::units::LiveUnit;
 use agent_inventory::{containers, namespaces};
 use agent_model::container::{Container, ContainerKind};
 use agent_model::limit::Intent;
@@ -159,7 +159,7 @@ async fn process_of(
     target: &str,
     states: &[ContainerState],
     fresh: &Confirmer,
-    unit: Option<&Unit>,
+    unit: Option<&LiveUnit>,
 ) -> anyhow::Result<Option<Pinned>> {
     let found = confirmed::running(states);
     let search = ContainerSearch::new(target, &found, fresh);

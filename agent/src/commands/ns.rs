@@ -12,7 +12,7 @@ use agent_inventory::dot::graph;
 use agent_inventory::namespaces;
 use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::ns::table;
-use agent_inventory::units::Unit;
+use agent_inventory::units::LiveUnit;
 use agent_model::container::ContainerKind;
 use agent_model::text::escape_json;
 use agent_pipeline::look::HostLook;
@@ -118,7 +118,7 @@ async fn alone(args: &Args, wanted: &NamespaceQuery) -> anyhow::Result<Vec<Names
 async fn as_user(
     args: &Args,
     wanted: &NamespaceQuery,
-    unit: Option<&Unit>,
+    unit: Option<&LiveUnit>,
 ) -> Option<Vec<NamespaceState>> {
     let look = args.engine.look_as_user().await.ok()?;
     let states = found(&look, wanted).ok()?;
@@ -136,14 +136,14 @@ fn found(look: &HostLook, wanted: &NamespaceQuery) -> anyhow::Result<Vec<Namespa
 
 impl Args {
     /// The unit that the flag names.
-    fn unit(&self) -> anyhow::Result<Option<Unit>> {
+    fn unit(&self) -> anyhow::Result<Option<LiveUnit>> {
         match &self.container {
             Some(name) => unit::find(name).with_context(|| format!("--container {name}")),
             None => Ok(None),
         }
     }
 
-    fn wanted(&self, unit: Option<&Unit>) -> NamespaceQuery {
+    fn wanted(&self, unit: Option<&LiveUnit>) -> NamespaceQuery {
         NamespaceQuery {
             kind: self.kind.map(|kind| kind.name().to_owned()),
             container: self.container.clone(),
@@ -156,7 +156,7 @@ impl Args {
     ///
     /// # Errors
     /// It names several.
-    fn need_one(&self, states: &[NamespaceState], unit: Option<&Unit>) -> anyhow::Result<()> {
+    fn need_one(&self, states: &[NamespaceState], unit: Option<&LiveUnit>) -> anyhow::Result<()> {
         let Some(name) = &self.container else {
             return Ok(());
         };
@@ -178,7 +178,7 @@ impl Args {
     ///
     /// # Errors
     /// It does not exist.
-    fn need_found(&self, states: &[NamespaceState], unit: Option<&Unit>) -> anyhow::Result<()> {
+    fn need_found(&self, states: &[NamespaceState], unit: Option<&LiveUnit>) -> anyhow::Result<()> {
         if !states.is_empty() {
             return Ok(());
         }

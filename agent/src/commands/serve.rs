@@ -8,7 +8,7 @@ use std::sync::Arc;
 use agent_engines::witness::Intents;
 use agent_host::descriptors::raise_limit;
 use agent_metrics::agent::AgentMetrics;
-use agent_metrics::groups::{Group, Groups};
+use agent_metrics::groups::{MetricGroup, MetricGroups};
 use agent_metrics::scrape::{Exported, Scraper};
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::Traffic;
@@ -92,11 +92,11 @@ pub struct Args {
 
     /// Groups of metrics to export beside those of the default, by cAdvisor's names; METRICS.md has each with its cost
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', value_enum)]
-    enable_metrics: Vec<Group>,
+    enable_metrics: Vec<MetricGroup>,
 
     /// Groups of metrics not to export, whatever --enable-metrics says
     #[arg(long, value_name = "GROUP,…", value_delimiter = ',', value_enum)]
-    disable_metrics: Vec<Group>,
+    disable_metrics: Vec<MetricGroup>,
 
     #[command(flatten)]
     engine: EngineArgs,
@@ -132,7 +132,7 @@ impl Args {
                 all: self.max_series,
                 container: self.max_series_per_container,
             },
-            groups: Groups::new(&self.enable_metrics, &self.disable_metrics),
+            groups: MetricGroups::new(&self.enable_metrics, &self.disable_metrics),
         }
     }
 }
@@ -176,7 +176,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let options = TraceOptions {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
-        loads: exported.groups.has(Group::CpuLoad),
+        loads: exported.groups.has(MetricGroup::CpuLoad),
     };
     let witnesses = super::engine::witnesses(Intents::Read, state, labels.clone())?;
     let start = tokio::task::spawn_blocking(move || {

@@ -6,7 +6,7 @@ use agent_engines::intent;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
-use agent_inventory::units::{self, Unit};
+use agent_inventory::units::{self, LiveUnit};
 use agent_model::container::Container;
 use agent_registry::unit::is_name;
 
@@ -16,14 +16,14 @@ use super::confirmed::{ConfirmedContainer, NOBODY};
 ///
 /// # Errors
 /// The host's cgroups cannot be read, or the name means several units, or only those of other users and of no systemd.
-pub(super) fn find(name: &str) -> anyhow::Result<Option<Unit>> {
+pub(super) fn find(name: &str) -> anyhow::Result<Option<LiveUnit>> {
     let hierarchies = Hierarchies::discover(Path::new("/"))?;
     let user = rustix::process::geteuid().as_raw();
     Ok(units::find(&hierarchies, name, user)?)
 }
 
 /// The main process that systemd reports, else the process that started first of those in the unit.
-pub(super) async fn process(unit: &Unit) -> anyhow::Result<Pinned> {
+pub(super) async fn process(unit: &LiveUnit) -> anyhow::Result<Pinned> {
     let main = match intent::main_process(&unit.container).await {
         Ok(main) => main,
         Err(error) => {
@@ -41,7 +41,7 @@ pub(super) async fn process(unit: &Unit) -> anyhow::Result<Pinned> {
 }
 
 /// Pins a process, if it is in the unit.
-fn in_it(unit: &Unit, pid: u32) -> Option<Pinned> {
+fn in_it(unit: &LiveUnit, pid: u32) -> Option<Pinned> {
     let process = Pinned::open(i32::try_from(pid).ok()?)?;
     let membership = Membership::of(Path::new("/"), pid).ok()?;
     (unit.has(&membership) && process.check().is_ok()).then_some(process)

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use agent_metrics::agent::AgentMetrics;
-use agent_metrics::groups::Groups;
+use agent_metrics::groups::MetricGroups;
 use agent_metrics::scrape::{Exported, Scraper};
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::{Side, Traffic};
@@ -37,7 +37,7 @@ fn fuzzed() -> Option<Fuzzed> {
     let exported = Exported {
         which: Which::All,
         bounds: Bounds::DEFAULT,
-        groups: Groups::default(),
+        groups: MetricGroups::default(),
     };
     let scraper = Scraper::new(DESCRIPTORS, agent, exported).ok()?;
     let server = Arc::new(Server::new(Arc::new(EventStreams::default()), scraper));

@@ -25,7 +25,7 @@ const LABELS: &str = "io.kubernetes.cri-o.Labels";
 
 /// A `config.json`. Limits are parsed only where they are asked for.
 #[derive(Debug, Deserialize)]
-pub(super) struct Bundle {
+pub(super) struct OciBundle {
     annotations: Option<HashMap<String, String>>,
     root: Option<Root>,
     linux: Option<Linux>,
@@ -43,7 +43,7 @@ struct Linux {
     resources: Option<Box<RawValue>>,
 }
 
-impl Bundle {
+impl OciBundle {
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
@@ -100,7 +100,7 @@ mod tests {
 
     fn named(annotations: &str) -> Named {
         let json = format!(r#"{{"annotations":{annotations}}}"#);
-        let bundle = Bundle::parse(json.as_bytes()).unwrap();
+        let bundle = OciBundle::parse(json.as_bytes()).unwrap();
         bundle.named(&LabelPatterns::all())
     }
 
@@ -167,7 +167,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[\\[\\]{}\":,a-z0-9]{0,40}") {
-            if let Some(bundle) = Bundle::parse(text.as_bytes()) {
+            if let Some(bundle) = OciBundle::parse(text.as_bytes()) {
                 bundle.named(&LabelPatterns::all());
                 bundle.resources();
             }

@@ -7,7 +7,7 @@ use agent_model::text;
 use agent_registry::claim::{Confirmation, Named};
 use agent_registry::path::Runtime;
 
-use super::bundle::Bundle;
+use super::bundle::OciBundle;
 use super::evidence::{About, MonitorArguments, RecordContents};
 use super::stored::{EngineDirectory, StoredContainer};
 use super::{Intents, Records};
@@ -60,7 +60,7 @@ impl Records {
         &self,
         id: &str,
         runtime: Runtime,
-        bundle: &Bundle,
+        bundle: &OciBundle,
         monitor: Option<&MonitorArguments>,
         user: u32,
     ) -> Option<StoredContainer> {
@@ -92,7 +92,7 @@ fn of_root(root: &str) -> Named {
 }
 
 /// The limits that docker's user asked for, else those of the bundle. A value that is no limit makes all unknown.
-fn intended(id: &str, bundle: &Bundle, stored: &StoredContainer) -> Option<Intent> {
+fn intended(id: &str, bundle: &OciBundle, stored: &StoredContainer) -> Option<Intent> {
     let intended = match &stored.config {
         Some(config) => intent::of_config(id, config),
         None => intent::of_resources(id, &bundle.resources()?),

@@ -10,7 +10,7 @@ use agent_host::process::Process as HostProcess;
 use agent_registry::claim::{Claim, Confirmation};
 use serde::Deserialize;
 
-use super::bundle::Bundle;
+use super::bundle::OciBundle;
 use super::confirm_by_process;
 use super::file::Document;
 
@@ -66,7 +66,7 @@ impl MonitorArguments {
 #[derive(Debug)]
 pub(super) enum About {
     Nothing,
-    Bundle(Bundle),
+    Bundle(OciBundle),
     /// The directory or image of the root file system.
     Root(String),
     /// The configuration of a container of LXC.
@@ -137,7 +137,7 @@ impl RecordContents {
         let mut monitor = None;
         let (cgroup, process) = match form {
             RecordForm::Bundle { pid } => {
-                let bundle = Bundle::parse(json)?;
+                let bundle = OciBundle::parse(json)?;
                 let path = bundle.cgroups_path()?.to_owned();
                 about = About::Bundle(bundle);
                 monitor = written("conmon.pid");

@@ -29,11 +29,11 @@ pub(super) struct Database {
 }
 
 /// A row's bytes, as far as they are known.
-pub(super) struct Row(Vec<u8>);
+pub(super) struct SqlRow(Vec<u8>);
 
 /// A column's value.
 #[derive(Debug, PartialEq, Eq)]
-enum Column<'a> {
+enum SqlValue<'a> {
     Integer(i64),
     Text(&'a [u8]),
     Other,
@@ -59,18 +59,18 @@ impl Database {
     }
 
     /// The row of `table` whose first column is the text `key`.
-    pub(super) fn row(mut self, table: &str, key: &str) -> Option<Row> {
-        let is_table = |columns: &[Column<'_>]| matches!(columns, [Column::Text(b"table"), Column::Text(name), ..] if *name == table.as_bytes());
+    pub(super) fn row(mut self, table: &str, key: &str) -> Option<SqlRow> {
+        let is_table = |columns: &[SqlValue<'_>]| matches!(columns, [SqlValue::Text(b"table"), SqlValue::Text(name), ..] if *name == table.as_bytes());
         let schema = self.find(1, is_table)?;
-        let Some(Column::Integer(root)) = columns(&schema.0).into_iter().nth(3) else {
+        let Some(SqlValue::Integer(root)) = columns(&schema.0).into_iter().nth(3) else {
             return None;
         };
-        let is_row = |columns: &[Column<'_>]| matches!(columns, [Column::Text(text), ..] if *text == key.as_bytes());
+        let is_row = |columns: &[SqlValue<'_>]| matches!(columns, [SqlValue::Text(text), ..] if *text == key.as_bytes());
         self.find(u32::try_from(root).ok()?, is_row)
     }
 
     /// The first row of the tree at page `root` whose first columns are the wanted ones.
-    fn find(&mut self, root: u32, wanted: impl Fn(&[Column<'_>]) -> bool) -> Option<Row> {
+    fn find(&mut self, root: u32, wanted: impl Fn(&[SqlValue<'_>]) -> bool) -> Option<SqlRow> {
         let mut pages = vec![root];
         while let Some(number) = pages.pop() {
             let page = self.page(number)?;
@@ -128,29 +128,29 @@ impl Database {
     }
 
     /// The row, with its parts in other pages.
-    fn whole(&mut self, mut row: Vec<u8>, size: usize, mut next: u32) -> Option<Row> {
+    fn whole(&mut self, mut row: Vec<u8>, size: usize, mut next: u32) -> Option<SqlRow> {
         while row.len() < size {
             let page = self.page(next)?;
             let part = (size - row.len()).min(self.usable - 4);
             row.extend_from_slice(page.get(4..4 + part)?);
             next = u32_at(&page, 0)?;
         }
-        Some(Row(row))
+        Some(SqlRow(row))
     }
 }
 
-impl Row {
+impl SqlRow {
     /// The text of a column.
     pub(super) fn text(&self, column: usize) -> Option<&str> {
         match columns(&self.0).into_iter().nth(column)? {
-            Column::Text(text) => str::from_utf8(text).ok(),
+            SqlValue::Text(text) => str::from_utf8(text).ok(),
             _ => None,
         }
     }
 }
 
 /// The columns whose bytes are there.
-fn columns(row: &[u8]) -> Vec<Column<'_>> {
+fn columns(row: &[u8]) -> Vec<SqlValue<'_>> {
     let mut found = Vec::new();
     let Some((header, mut at)) = varint(row, 0) else {
         return found;
@@ -177,10 +177,10 @@ fn columns(row: &[u8]) -> Vec<Column<'_>> {
         };
         body += value.len();
         found.push(match kind {
-            8 | 9 => Column::Integer(i64::try_from(kind - 8).unwrap_or_default()),
-            1..=6 => Column::Integer(integer(value)),
-            13.. if kind % 2 == 1 => Column::Text(value),
-            _ => Column::Other,
+            8 | 9 => SqlValue::Integer(i64::try_from(kind - 8).unwrap_or_default()),
+            1..=6 => SqlValue::Integer(integer(value)),
+            13.. if kind % 2 == 1 => SqlValue::Text(value),
+            _ => SqlValue::Other,
         });
     }
     found

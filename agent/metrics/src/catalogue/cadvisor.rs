@@ -1,7 +1,7 @@
 //! The metrics that cAdvisor exports too. They have its names, types, labels and help texts.
 
 use super::{Kind, Metric, catalogue};
-use crate::groups::Group;
+use crate::groups::MetricGroup;
 
 catalogue! {
     OF_CADVISOR:

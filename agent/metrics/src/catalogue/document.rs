@@ -1,7 +1,7 @@
 //! `METRICS.md`, made of the catalogue.
 
 use super::{Metric, all};
-use crate::groups::{GROUPS, Group};
+use crate::groups::{GROUPS, MetricGroup};
 
 const BEGIN: &str = "\
 # Metrics
@@ -99,7 +99,7 @@ pub fn markdown() -> String {
     text
 }
 
-fn name_of(group: Group) -> &'static str {
+fn name_of(group: MetricGroup) -> &'static str {
     let row = GROUPS.iter().find(|row| row.group == group);
     row.map_or("", |row| row.name)
 }

@@ -1,7 +1,7 @@
 //! The metrics that cAdvisor lacks: more about cgroups, and about the agent itself.
 
 use super::{Kind, Metric, catalogue};
-use crate::groups::Group;
+use crate::groups::MetricGroup;
 
 catalogue! {
     OWN:

@@ -1,6 +1,6 @@
 //! The families of TCP connections and UDP sockets.
 
-use agent_host::connections::{TCP_STATES, Tcp, Udp};
+use agent_host::connections::{TCP_STATES, TcpConnections, UdpSockets};
 
 use super::{Samples, Source};
 use crate::catalogue;
@@ -25,13 +25,13 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-fn tcp(connections: Option<Tcp>, out: &mut Samples<'_, '_>) {
+fn tcp(connections: Option<TcpConnections>, out: &mut Samples<'_, '_>) {
     for (state, count) in TCP_STATES.iter().zip(connections.iter().flatten()) {
         out.push(&[state], Value::Number(*count));
     }
 }
 
-fn udp(sockets: Option<Udp>, out: &mut Samples<'_, '_>) {
+fn udp(sockets: Option<UdpSockets>, out: &mut Samples<'_, '_>) {
     let Some(sockets) = sockets else { return };
     for (state, count) in [
         ("listen", sockets.listen),

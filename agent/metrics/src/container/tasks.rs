@@ -1,7 +1,7 @@
 //! The families of what threads do, of load averages, and of open descriptors.
 
 use agent_model::limit::Limit;
-use agent_tracer::kernel::threads::Doing;
+use agent_tracer::kernel::threads::ThreadActivity;
 
 use super::{Cgroup, Samples, Source};
 use crate::catalogue;
@@ -41,7 +41,7 @@ fn tasks(cgroup: &Cgroup) -> Option<&Tasks> {
 
 fn states(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     if let Some(tasks) = tasks(cgroup) {
-        for (doing, count) in Doing::ALL.iter().zip(tasks.doing) {
+        for (doing, count) in ThreadActivity::ALL.iter().zip(tasks.doing) {
             out.push(&[doing.name()], Value::Number(count));
         }
     }

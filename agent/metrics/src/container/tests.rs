@@ -11,7 +11,7 @@ use agent_model::limit::Kind;
 
 use super::*;
 use crate::catalogue;
-use crate::groups::Group;
+use crate::groups::MetricGroup;
 
 fn cgroup(id: &str) -> Cgroup {
     Cgroup::new(Labels::new(id, "", ""), Counts::default())

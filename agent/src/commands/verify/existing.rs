@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_engines::intent::expect;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
-use agent_inventory::units::Unit;
+use agent_inventory::units::LiveUnit;
 use agent_verify::Error;
 use agent_verify::caller::CallerLimits;
 use agent_verify::existing::{Existing, unread_record};
@@ -168,7 +168,7 @@ async fn find(
     }
 }
 
-fn of_unit(unit: Unit) -> Found {
+fn of_unit(unit: LiveUnit) -> Found {
     Found {
         name: unit.container.name.clone(),
         membership: unit.membership,

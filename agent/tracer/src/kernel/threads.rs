@@ -8,7 +8,7 @@ use agent_ebpf::ThreadState;
 /// What a thread does, as the kernel counts it for taskstats (`cgroupstats_build`, `kernel/cgroup/cgroup-v1.c`). A
 /// thread that waits uninterruptibly, but for a fatal signal, counts as uninterruptible here, and in no state there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum ThreadActivity {
     /// It waits for an event or a signal.
     Sleeping,
     /// It runs, or waits for a CPU.
@@ -27,7 +27,7 @@ const UNINTERRUPTIBLE: u32 = 2;
 const STOPPED_OR_TRACED: u32 = 4 | 8;
 const WAKEKILL: u32 = 0x100;
 
-impl Doing {
+impl ThreadActivity {
     /// All of them.
     pub const ALL: [Self; 5] = [
         Self::Sleeping,
@@ -82,14 +82,14 @@ mod tests {
     #[test]
     fn states() {
         for (state, in_iowait, doing) in [
-            (0, 0, Some(Doing::Running)),
-            (0, 1, Some(Doing::Running)),
-            (1, 0, Some(Doing::Sleeping)),
-            (2, 1, Some(Doing::Uninterruptible)),
-            (0x102, 0, Some(Doing::Uninterruptible)),
-            (0x102, 1, Some(Doing::Iowaiting)),
-            (0x104, 0, Some(Doing::Stopped)),
-            (0x108, 0, Some(Doing::Stopped)),
+            (0, 0, Some(ThreadActivity::Running)),
+            (0, 1, Some(ThreadActivity::Running)),
+            (1, 0, Some(ThreadActivity::Sleeping)),
+            (2, 1, Some(ThreadActivity::Uninterruptible)),
+            (0x102, 0, Some(ThreadActivity::Uninterruptible)),
+            (0x102, 1, Some(ThreadActivity::Iowaiting)),
+            (0x104, 0, Some(ThreadActivity::Stopped)),
+            (0x108, 0, Some(ThreadActivity::Stopped)),
             // TASK_IDLE, EXIT_ZOMBIE and TASK_FROZEN.
             (0x402, 0, None),
             (0x20, 0, None),
@@ -100,7 +100,7 @@ mod tests {
                 in_iowait,
                 ..ThreadState::default()
             };
-            assert_eq!(Doing::of(&thread), doing, "{state:#x}");
+            assert_eq!(ThreadActivity::of(&thread), doing, "{state:#x}");
         }
     }
 }

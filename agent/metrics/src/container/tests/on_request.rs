@@ -1,6 +1,6 @@
 //! The series of threads, of each CPU, of file systems and of connections.
 
-use agent_host::connections::{Connections, Udp};
+use agent_host::connections::{Connections, UdpSockets};
 use agent_host::filesystems::Filesystem;
 use agent_host::open_files::OpenFiles;
 
@@ -113,7 +113,7 @@ fn connections_of_a_protocol_that_the_kernel_has() {
         tcp: [Some(tcp), None],
         udp: [
             None,
-            Some(Udp {
+            Some(UdpSockets {
                 listen: 1,
                 dropped: 2,
                 rx_queued: 3,
@@ -133,14 +133,14 @@ fn connections_of_a_protocol_that_the_kernel_has() {
 
 #[test]
 fn families_of_a_group_that_is_off_are_not_written() {
-    let all = sources(Groups::default());
+    let all = sources(MetricGroups::default());
     let is_there = |metric: &Metric| all.iter().any(|source| source.metric == metric);
     assert!(is_there(&catalogue::TASKS_STATE) && is_there(&catalogue::SPEC_CPU_SHARES));
     assert!(!is_there(&catalogue::SOCKETS) && !is_there(&catalogue::TCP_USAGE));
     let cgroup = with_tasks(Tasks::default());
     let of_group = all.iter().copied();
     let of_group: Vec<_> = of_group
-        .filter(|it| it.metric.group == Group::CpuLoad)
+        .filter(|it| it.metric.group == MetricGroup::CpuLoad)
         .collect();
     assert_eq!(count_series(&cgroup, &of_group), 5);
 }

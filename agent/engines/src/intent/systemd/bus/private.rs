@@ -59,30 +59,30 @@ async fn line(stream: &mut tokio::net::UnixStream) -> io::Result<String> {
 struct Private(tokio::net::UnixStream);
 
 impl Socket for Private {
-    type ReadHalf = Reader;
-    type WriteHalf = Writer;
+    type ReadHalf = PrivateReader;
+    type WriteHalf = PrivateWriter;
 
-    fn split(self) -> Split<Reader, Writer> {
+    fn split(self) -> Split<PrivateReader, PrivateWriter> {
         let (read, write) = self.0.into_split();
-        let reader = Reader {
+        let reader = PrivateReader {
             stream: read,
             message: Vec::new(),
             given: 0,
         };
-        Split::new(reader, Writer(write))
+        Split::new(reader, PrivateWriter(write))
     }
 }
 
 /// Reads whole messages, and gives them on in pieces.
 #[derive(Debug)]
-struct Reader {
+struct PrivateReader {
     stream: unix::OwnedReadHalf,
     message: Vec<u8>,
     /// How many bytes of the message were given on.
     given: usize,
 }
 
-impl Reader {
+impl PrivateReader {
     async fn read(&mut self) -> io::Result<()> {
         let mut message = vec![0; HEAD];
         self.stream.read_exact(&mut message).await?;
@@ -124,7 +124,7 @@ fn rename(fields: &mut [u8]) {
 }
 
 #[async_trait]
-impl ReadHalf for Reader {
+impl ReadHalf for PrivateReader {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         if self.given == self.message.len() {
             self.read().await?;
@@ -138,10 +138,10 @@ impl ReadHalf for Reader {
 }
 
 #[derive(Debug)]
-struct Writer(unix::OwnedWriteHalf);
+struct PrivateWriter(unix::OwnedWriteHalf);
 
 #[async_trait]
-impl WriteHalf for Writer {
+impl WriteHalf for PrivateWriter {
     async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
         self.0.write(buffer).await
     }
